@@ -1,0 +1,62 @@
+//! The ipc suite: how fast one thread hands a message to another, and at what
+//! cost, beside what the cache-line transfers underneath it allow.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`experiments`] | the list: each variant is one line |
+//! | [`queues`] | one file per way to hand a message over |
+//! | [`ping_pong`], [`stream`] | the two questions, generic over the ways |
+//! | [`bounds`] | floors and ceilings that are no way to hand a message over |
+//! | [`ring`](mod@ring) | our own queue, usable by itself |
+//! | [`message`], [`wait`], [`peer`] | what the experiments are built from |
+//! | [`distance`] | how far apart the two CPUs really are, in each trial |
+//!
+//! A new queue is one new file in `queues/` and one line in `experiments.rs`.
+//!
+//! **Invariants.** Every message is checked by the thread that receives it,
+//! and what was sent is compared with what arrived when a trial ends. The two
+//! questions know no queue by name. Nothing here prints.
+
+#[cfg(not(loom))]
+pub mod bounds;
+#[cfg(not(loom))]
+pub mod distance;
+#[cfg(not(loom))]
+pub mod experiments;
+#[cfg(not(loom))]
+pub mod message;
+#[cfg(not(loom))]
+pub mod peer;
+#[cfg(not(loom))]
+pub mod ping_pong;
+#[cfg(not(loom))]
+pub mod queues;
+pub mod ring;
+#[cfg(not(loom))]
+pub mod stream;
+#[cfg(not(loom))]
+pub mod wait;
+
+#[cfg(all(test, not(loom)))]
+mod testing;
+
+#[cfg(not(loom))]
+pub use suite::SUITE;
+
+/// Under `--cfg loom` only the ring is built: loom's types work nowhere but
+/// inside a model.
+#[cfg(not(loom))]
+mod suite {
+    use harness::suite::{Forecast, NoTarget, Suite};
+
+    use crate::experiments;
+
+    /// The suite, which needs nothing but two CPUs.
+    pub const SUITE: Suite = Suite {
+        id: "ipc",
+        about: "messages from one thread to another on two pinned CPUs",
+        experiments: experiments::all,
+        prepare: |_| Ok(Box::new(NoTarget)),
+        forecast: |_| Ok(Forecast::default()),
+    };
+}

@@ -1,0 +1,184 @@
+//! The thread at the other end, pinned to the trial's second CPU.
+
+use std::{
+    sync::mpsc,
+    thread::{self, JoinHandle},
+};
+
+use harness::{
+    machine::{
+        cpu_set::{Cpu, CpuSet},
+        placement,
+        topology::Topology,
+    },
+    measure::trial::{Evidence, Trial, TrialError},
+};
+
+use crate::wait::Lifeline;
+
+/// A running thread that ends when its end of the queue closes or the lifeline
+/// is cut. Dropping it cuts the lifeline and waits for the thread: whoever
+/// owns an end of a queue that sleeps has to drop that end first.
+#[derive(Debug)]
+pub struct Peer<R> {
+    thread: Option<JoinHandle<R>>,
+    lifeline: Lifeline,
+}
+
+impl<R: Send + 'static> Peer<R> {
+    /// Starts `body` on the trial's second CPU and waits until it is there.
+    ///
+    /// # Errors
+    /// There is no second CPU, or the thread cannot be started or pinned.
+    pub fn start(
+        trial: &Trial,
+        lifeline: &Lifeline,
+        body: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<Self, TrialError> {
+        let [_, cpu, ..] = *trial.cpus() else {
+            return Err(TrialError::setup(format!(
+                "{} CPU for a trial of two threads; allow two",
+                trial.cpus().len()
+            )));
+        };
+        let (ready, pinned) = mpsc::channel();
+        let cut_at_end = CutAtEnd(lifeline.clone());
+        let thread = thread::Builder::new()
+            .name("peer".to_owned())
+            .spawn(move || {
+                let _cut_at_end = cut_at_end;
+                // The receiver waits for this; it cannot be gone.
+                let _ = ready.send(pin(cpu));
+                drop(ready);
+                body()
+            })
+            .map_err(|error| {
+                TrialError::setup(format!("starting the peer thread: {error}"))
+            })?;
+        let peer = Self { thread: Some(thread), lifeline: lifeline.clone() };
+        // A failed pin drops the peer, and its body ends by the lifeline.
+        pinned.recv().unwrap_or_else(|_| {
+            Err(TrialError::setup("the peer thread ended at once"))
+        })?;
+        Ok(peer)
+    }
+
+    /// Tells the thread to end and waits for what it has to say.
+    ///
+    /// # Errors
+    /// It panicked, or was joined before.
+    pub fn join(&mut self) -> Result<R, TrialError> {
+        self.lifeline.cut();
+        let thread = self.thread.take().ok_or_else(|| {
+            TrialError::setup("the peer thread was joined before")
+        })?;
+        thread.join().map_err(|_| TrialError::setup("the peer thread panicked"))
+    }
+}
+
+impl<R> Drop for Peer<R> {
+    fn drop(&mut self) {
+        self.lifeline.cut();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has failed the trial already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Cuts the lifeline however the thread ends.
+struct CutAtEnd(Lifeline);
+
+impl Drop for CutAtEnd {
+    fn drop(&mut self) {
+        self.0.cut();
+    }
+}
+
+fn pin(cpu: Cpu) -> Result<(), TrialError> {
+    placement::pin_current_thread(&CpuSet::single(cpu))
+        .map(|_| ())
+        .map_err(|error| TrialError::setup(error.to_string()))
+}
+
+/// Evidence that says how near the trial's two CPUs are to each other.
+pub fn placement_evidence(trial: &Trial) -> Evidence {
+    let mut evidence = Evidence::default();
+    if let (&[a, b, ..], Ok(topology)) =
+        (trial.cpus(), Topology::read(&trial.root))
+    {
+        evidence.prove("placement", topology.relation(a, b));
+    }
+    evidence
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{hint::spin_loop, time::Duration};
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn runs_on_the_second_cpu() {
+        let Some(cpus) = testing::two_cpus() else { return };
+        let trial = testing::trial("x", &cpus);
+        let lifeline = Lifeline::default();
+        let mut peer = Peer::start(&trial, &lifeline, placement::current_cpu)
+            .expect("start");
+        assert_eq!(peer.join(), Ok(Some(cpus[1])));
+        assert!(lifeline.is_cut());
+        assert!(peer.join().is_err(), "only once");
+    }
+
+    #[test]
+    fn one_cpu_is_not_enough() {
+        let trial = testing::trial("x", &[Cpu(0)]);
+        let error = Peer::start(&trial, &Lifeline::default(), || ())
+            .expect_err("one CPU");
+        assert!(error.to_string().contains("allow two"), "{error}");
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_an_error_and_no_hang() {
+        let trial = testing::trial("x", &[Cpu(0), Cpu(60_000)]);
+        let lifeline = Lifeline::default();
+        let theirs = lifeline.clone();
+        let result = Peer::start(&trial, &lifeline, move || {
+            while !theirs.is_cut() {
+                spin_loop();
+            }
+        });
+        assert!(result.is_err());
+    }
+
+    #[test]
+    fn dropping_it_ends_it() {
+        let Some(cpus) = testing::two_cpus() else { return };
+        let trial = testing::trial("x", &cpus);
+        let lifeline = Lifeline::default();
+        let theirs = lifeline.clone();
+        let peer = Peer::start(&trial, &lifeline, move || {
+            while !theirs.is_cut() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        drop(peer.expect("start"));
+        assert!(lifeline.is_cut());
+    }
+
+    #[test]
+    fn a_panic_cuts_the_lifeline() {
+        let Some(cpus) = testing::two_cpus() else { return };
+        let trial = testing::trial("x", &cpus);
+        let lifeline = Lifeline::default();
+        let mut peer: Peer<()> =
+            Peer::start(&trial, &lifeline, || panic!("on purpose"))
+                .expect("start");
+        while !lifeline.is_cut() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let error = peer.join().expect_err("panic");
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
+}

@@ -1,0 +1,295 @@
+//! The check that every completed read goes through, and the complete one
+//! that a sample goes through.
+//!
+//! The cheap check touches the first and the last block of an op, so that a
+//! transfer cut short or left out shows. What is checked and how often is the
+//! same for every variant, so that it moves no comparison.
+
+use std::{fs::File, os::unix::fs::FileExt};
+
+use harness::{machine::Buffer, measure::trial::TrialError};
+
+use crate::{
+    contents::{BLOCK_BYTES, Seeded, checksum},
+    random::Random,
+};
+
+/// One op in so many is compared or summed whole: 4 KiB take about a
+/// microsecond, which is then some 4 ns per op.
+pub const FULL_CHECK_EVERY: u32 = 256;
+
+/// Blocks of an existing target that are read a second time at the end.
+pub const SAMPLES_MAX: usize = 64;
+
+/// How much was checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Ops whose block address was compared.
+    pub verified_ops: u64,
+    /// Ops whose whole contents were compared.
+    pub checksummed_ops: u64,
+}
+
+/// Checks one thread's reads.
+#[derive(Debug)]
+pub struct Checker {
+    kind: Kind,
+    until_full: u32,
+    checked: Checked,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Seeded(Seeded),
+    Foreign(Samples),
+}
+
+impl Checker {
+    /// For a target written by the run.
+    pub fn seeded(seeded: Seeded) -> Self {
+        Self::new(Kind::Seeded(seeded))
+    }
+
+    /// For a target whose contents are somebody else's: samples are kept and
+    /// read again in `finish`.
+    pub fn foreign(seed: u64) -> Self {
+        Self::new(Kind::Foreign(Samples::new(seed)))
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self { kind, until_full: FULL_CHECK_EVERY, checked: Checked::default() }
+    }
+
+    /// Checks an op's data, read whole at `offset`.
+    ///
+    /// # Errors
+    /// `Wrong`, with the offset, what was expected and what was found.
+    #[inline(always)]
+    pub fn check(
+        &mut self,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), TrialError> {
+        if let Kind::Seeded(seeded) = &self.kind {
+            let last = data.len().saturating_sub(BLOCK_BYTES);
+            let intact = seeded.header_matches(offset, data)
+                && seeded.header_matches(offset + last as u64, &data[last..]);
+            if !intact {
+                return Err(wrong_header(seeded, offset, data));
+            }
+            self.checked.verified_ops += 1;
+        }
+        self.until_full -= 1;
+        if self.until_full == 0 {
+            self.until_full = FULL_CHECK_EVERY;
+            return self.check_whole(offset, data);
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn check_whole(
+        &mut self,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), TrialError> {
+        match &mut self.kind {
+            Kind::Seeded(seeded) => {
+                seeded.verify(offset, data).map_err(|mismatch| {
+                    TrialError::Wrong(mismatch.to_string())
+                })?;
+                self.checked.checksummed_ops += 1;
+            }
+            Kind::Foreign(samples) => samples.keep(offset, checksum(data)),
+        }
+        Ok(())
+    }
+
+    /// Reads the samples again, by a plain blocking call through `other`, and
+    /// says how much was checked.
+    ///
+    /// # Errors
+    /// `Wrong` when a block now differs from what was read, `Op` when it can
+    /// no longer be read.
+    pub fn finish(
+        &mut self,
+        other: &File,
+        op_bytes: usize,
+    ) -> Result<Checked, TrialError> {
+        if let Kind::Foreign(samples) = &self.kind {
+            samples.read_again(other, op_bytes)?;
+            self.checked.checksummed_ops = samples.kept.len() as u64;
+        }
+        Ok(self.checked)
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_header(seeded: &Seeded, offset: u64, data: &[u8]) -> TrialError {
+    let last = data.len().saturating_sub(BLOCK_BYTES);
+    let mismatch = if seeded.header_matches(offset, data) {
+        seeded.explain_header(offset + last as u64, &data[last..])
+    } else {
+        seeded.explain_header(offset, data)
+    };
+    TrialError::Wrong(mismatch.to_string())
+}
+
+/// A uniform sample of all blocks offered so far (Vitter's algorithm R, 1985),
+/// so that the end of a trial is looked at as closely as its beginning.
+#[derive(Debug)]
+struct Samples {
+    kept: Vec<Sample>,
+    offered: u64,
+    random: Random,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    offset: u64,
+    checksum: u64,
+}
+
+impl Samples {
+    fn new(seed: u64) -> Self {
+        Self {
+            kept: Vec::with_capacity(SAMPLES_MAX),
+            offered: 0,
+            random: Random::new(seed),
+        }
+    }
+
+    fn keep(&mut self, offset: u64, checksum: u64) {
+        let sample = Sample { offset, checksum };
+        self.offered += 1;
+        if self.kept.len() < SAMPLES_MAX {
+            self.kept.push(sample);
+            return;
+        }
+        let place = usize::try_from(self.random.below(self.offered));
+        if let Some(old) = place.ok().and_then(|i| self.kept.get_mut(i)) {
+            *old = sample;
+        }
+    }
+
+    fn read_again(
+        &self,
+        file: &File,
+        op_bytes: usize,
+    ) -> Result<(), TrialError> {
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        let mut buffer = Buffer::new(op_bytes, BLOCK_BYTES, None)
+            .map_err(|error| TrialError::setup(error.to_string()))?;
+        for sample in &self.kept {
+            file.read_exact_at(&mut buffer, sample.offset).map_err(
+                |error| {
+                    // A short read has no error number: 0, as everywhere.
+                    let errno = error.raw_os_error().unwrap_or(0);
+                    let bytes = op_bytes as u64;
+                    TrialError::op("pread", errno, sample.offset, bytes)
+                },
+            )?;
+            let now = checksum(&buffer);
+            if now != sample.checksum {
+                return Err(TrialError::Wrong(format!(
+                    "at offset {}: {op_bytes} bytes had checksum {:016x} when \
+                     measured and have {now:016x} in a plain read afterwards; \
+                     a read brought wrong data, or something wrote to the \
+                     target meanwhile: use one that nothing writes to",
+                    sample.offset, sample.checksum,
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEEDED: Seeded = Seeded { run_id: 1, seed: 2 };
+
+    fn op(offset: u64, blocks: usize) -> Vec<u8> {
+        let mut data = vec![0; blocks * BLOCK_BYTES];
+        SEEDED.fill(offset, &mut data);
+        data
+    }
+
+    fn message(error: TrialError) -> String {
+        assert!(matches!(error, TrialError::Wrong(_)), "{error:?}");
+        error.to_string()
+    }
+
+    #[test]
+    fn a_wrong_first_or_last_header_is_found_in_every_op() {
+        let mut checker = Checker::seeded(SEEDED);
+        let good = op(8192, 4);
+        checker.check(8192, &good).expect("intact");
+        let mut first = good.clone();
+        first[8] ^= 1;
+        let text = message(checker.check(8192, &first).expect_err("first"));
+        assert!(text.contains("offset 8192"), "{text}");
+        assert!(text.contains("block 2, found"), "{text}");
+        let mut last = good.clone();
+        last[3 * BLOCK_BYTES] ^= 1;
+        let text = message(checker.check(8192, &last).expect_err("last"));
+        assert!(text.contains("offset 20480"), "{text}");
+    }
+
+    #[test]
+    fn a_corrupt_byte_elsewhere_is_found_by_the_sampled_check() {
+        let mut checker = Checker::seeded(SEEDED);
+        let mut data = op(0, 1);
+        data[3_000] ^= 4;
+        let failed_at = (1..=FULL_CHECK_EVERY)
+            .find(|_| checker.check(0, &data).is_err())
+            .expect("found within one period");
+        assert_eq!(failed_at, FULL_CHECK_EVERY);
+    }
+
+    #[test]
+    fn a_seeded_target_counts_both_checks() {
+        let mut checker = Checker::seeded(SEEDED);
+        let data = op(4096, 1);
+        for _ in 0..3 * FULL_CHECK_EVERY {
+            checker.check(4096, &data).expect("intact");
+        }
+        let file = File::open("/dev/null").expect("/dev/null");
+        let checked = checker.finish(&file, 4096).expect("nothing to read");
+        assert_eq!(checked.verified_ops, 3 * u64::from(FULL_CHECK_EVERY));
+        assert_eq!(checked.checksummed_ops, 3);
+    }
+
+    #[test]
+    fn samples_are_spread_over_everything_offered() {
+        let mut samples = Samples::new(11);
+        for offset in 0..10_000 {
+            samples.keep(offset, 0);
+        }
+        assert_eq!(samples.kept.len(), SAMPLES_MAX);
+        let late = samples.kept.iter().filter(|s| s.offset >= 5_000).count();
+        assert!((16..=48).contains(&late), "{late}");
+    }
+
+    #[test]
+    fn a_foreign_block_that_changes_is_wrong() {
+        let file = tempfile::tempfile().expect("temporary file");
+        file.write_all_at(&[7; 2 * BLOCK_BYTES], 0).expect("write");
+        let mut checker = Checker::foreign(3);
+        for _ in 0..FULL_CHECK_EVERY {
+            checker.check(4096, &[7; BLOCK_BYTES]).expect("not checked yet");
+        }
+        let checked = checker.finish(&file, BLOCK_BYTES).expect("unchanged");
+        assert_eq!((checked.verified_ops, checked.checksummed_ops), (0, 1));
+        file.write_all_at(&[8], 5_000).expect("write");
+        let error = checker.finish(&file, BLOCK_BYTES).expect_err("changed");
+        assert!(message(error).contains("offset 4096"));
+        file.set_len(100).expect("truncate");
+        let error = checker.finish(&file, BLOCK_BYTES).expect_err("short");
+        assert!(matches!(error, TrialError::Op { offset: 4096, .. }));
+    }
+}

@@ -1,0 +1,246 @@
+//! What a created target holds, so that each read can be checked.
+//!
+//! Every block of 4 KiB starts with a header and goes on with numbers drawn
+//! from the seed and the block's address:
+//!
+//! | offset | bytes | |
+//! |---|---|---|
+//! | 0 | 8 | run id, little endian |
+//! | 8 | 8 | address: number of the block in the target, little endian |
+//! | 16 | 4,080 | seeded pseudo-random numbers, little endian |
+//!
+//! The header shows in 16 bytes that a read brought what it asked for, and not
+//! an earlier op's data that was still in the buffer. The rest neither
+//! compresses nor repeats, so that no device answers from less than it stores,
+//! and can be made again for a complete comparison.
+
+use serde::{Deserialize, Serialize};
+
+use crate::random::Random;
+
+/// The unit that carries a header; every op is a multiple of it.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Run id and address.
+pub const HEADER_BYTES: usize = 16;
+
+/// What was written: everything is derived from these two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seeded {
+    /// Stands in each header.
+    pub run_id: u64,
+    /// Decides the rest of each block.
+    pub seed: u64,
+}
+
+/// A block that is not what was written there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at offset {offset}: expected {expected}, found {found}")]
+pub struct Mismatch {
+    /// The first byte of the target that differs, or the header's.
+    pub offset: u64,
+    /// What was written there.
+    pub expected: String,
+    /// What was read.
+    pub found: String,
+}
+
+impl Seeded {
+    /// Fills whole blocks, the first of them at the target's `offset`.
+    pub fn fill(&self, offset: u64, blocks: &mut [u8]) {
+        let first = offset / BLOCK_BYTES as u64;
+        for (address, block) in
+            (first..).zip(blocks.as_chunks_mut::<BLOCK_BYTES>().0)
+        {
+            let header = self.header(address);
+            let (head, body) = block.split_at_mut(HEADER_BYTES);
+            head.copy_from_slice(&header.to_le_bytes());
+            let mut random = self.body(address);
+            for word in body.as_chunks_mut::<8>().0 {
+                *word = random.next_u64().to_le_bytes();
+            }
+        }
+    }
+
+    /// Whether the block's header is the one written at `offset`.
+    #[inline(always)]
+    pub fn header_matches(&self, offset: u64, block: &[u8]) -> bool {
+        let Some(header) = block.first_chunk::<HEADER_BYTES>() else {
+            return false;
+        };
+        u128::from_le_bytes(*header) == self.header(offset / BLOCK_BYTES as u64)
+    }
+
+    /// Compares headers; on a difference says which.
+    ///
+    /// # Errors
+    /// The header differs or the block is too short to have one.
+    #[cold]
+    #[inline(never)]
+    pub fn explain_header(&self, offset: u64, block: &[u8]) -> Mismatch {
+        let describe = |header: u128| {
+            let run_id = header & u128::from(u64::MAX);
+            let address = header >> 64;
+            format!("run id {run_id:016x} block {address}")
+        };
+        let found = block.first_chunk::<HEADER_BYTES>().map_or_else(
+            || format!("{} bytes", block.len()),
+            |header| describe(u128::from_le_bytes(*header)),
+        );
+        let expected = self.header(offset / BLOCK_BYTES as u64);
+        Mismatch { offset, expected: describe(expected), found }
+    }
+
+    /// Compares whole blocks, the first of them read at `offset`, with what
+    /// was written.
+    ///
+    /// # Errors
+    /// The first word that differs.
+    pub fn verify(&self, offset: u64, blocks: &[u8]) -> Result<(), Mismatch> {
+        let first = offset / BLOCK_BYTES as u64;
+        for (address, block) in
+            (first..).zip(blocks.as_chunks::<BLOCK_BYTES>().0)
+        {
+            let start = address * BLOCK_BYTES as u64;
+            if !self.header_matches(start, block) {
+                return Err(self.explain_header(start, block));
+            }
+            let mut random = self.body(address);
+            let body = block[HEADER_BYTES..].as_chunks::<8>().0;
+            for (index, word) in (0_u64..).zip(body) {
+                let expected = random.next_u64();
+                let found = u64::from_le_bytes(*word);
+                if found != expected {
+                    return Err(Mismatch {
+                        offset: start + HEADER_BYTES as u64 + index * 8,
+                        expected: format!("{expected:016x}"),
+                        found: format!("{found:016x}"),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn header(&self, address: u64) -> u128 {
+        u128::from(address) << 64 | u128::from(self.run_id)
+    }
+
+    /// The numbers behind a block's header.
+    #[inline(always)]
+    fn body(&self, address: u64) -> Random {
+        // One draw spreads neighbouring addresses over all 64 bits, so that
+        // the streams of two blocks do not overlap.
+        let spread = Random::new(address).next_u64();
+        Random::new(self.seed ^ spread)
+    }
+}
+
+/// A 64-bit checksum of a buffer, in four lanes so that it runs at memory
+/// speed. It finds accidents; it is no defence against intent.
+pub fn checksum(bytes: &[u8]) -> u64 {
+    const MULTIPLIER: u64 = 0x9fb2_1c65_1e98_df25;
+    let mut lanes = [1_u64, 2, 3, 4];
+    let (groups, rest) = bytes.as_chunks::<32>();
+    for group in groups {
+        let (words, _) = group.as_chunks::<8>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane = (*lane ^ u64::from_le_bytes(*word))
+                .wrapping_mul(MULTIPLIER)
+                .rotate_left(29);
+        }
+    }
+    let tail = rest.iter().fold(0_u64, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(MULTIPLIER).rotate_left(29)
+    });
+    lanes.iter().fold(tail, |sum, lane| {
+        (sum ^ lane).wrapping_mul(MULTIPLIER).rotate_left(29)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEEDED: Seeded = Seeded { run_id: 0xfeed, seed: 7 };
+
+    fn blocks(offset: u64, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count * BLOCK_BYTES];
+        SEEDED.fill(offset, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_is_filled_verifies() {
+        let bytes = blocks(8 * 4096, 3);
+        assert!(SEEDED.header_matches(8 * 4096, &bytes));
+        assert_eq!(SEEDED.verify(8 * 4096, &bytes), Ok(()));
+    }
+
+    #[test]
+    fn filling_in_parts_gives_the_same() {
+        let mut parts = blocks(0, 2);
+        parts.extend(blocks(2 * 4096, 2));
+        assert_eq!(parts, blocks(0, 4));
+    }
+
+    #[test]
+    fn every_single_corrupt_byte_is_found_where_it_is() {
+        let good = blocks(4096, 2);
+        for position in [0, 7, 8, 15, 16, 2_000, 4_095, 4_096, 8_191] {
+            let mut bad = good.clone();
+            bad[position] ^= 1;
+            let mismatch = SEEDED.verify(4096, &bad).expect_err("corrupt");
+            let found = mismatch.offset - 4096;
+            // Headers are reported whole, the rest by its word.
+            let expected = match position % BLOCK_BYTES {
+                0..HEADER_BYTES => position / BLOCK_BYTES * BLOCK_BYTES,
+                _ => position / 8 * 8,
+            };
+            assert_eq!(found, expected as u64, "{position}: {mismatch}");
+        }
+    }
+
+    #[test]
+    fn data_of_another_address_run_or_length_is_refused() {
+        let bytes = blocks(0, 1);
+        assert!(!SEEDED.header_matches(4096, &bytes));
+        let other = Seeded { run_id: 0xbeef, ..SEEDED };
+        assert!(!other.header_matches(0, &bytes));
+        assert!(!SEEDED.header_matches(0, &bytes[..8]));
+        let mismatch = SEEDED.explain_header(4096, &bytes);
+        assert_eq!(mismatch.expected, "run id 000000000000feed block 1");
+        assert_eq!(mismatch.found, "run id 000000000000feed block 0");
+    }
+
+    #[test]
+    fn blocks_do_not_repeat_and_bits_are_even() {
+        let bytes = blocks(0, 64);
+        let mut bodies: Vec<&[u8]> = bytes
+            .chunks(BLOCK_BYTES)
+            .map(|block| &block[HEADER_BYTES..HEADER_BYTES + 32])
+            .collect();
+        bodies.sort_unstable();
+        bodies.dedup();
+        assert_eq!(bodies.len(), 64);
+        let ones: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
+        let share = f64::from(ones) / (bytes.len() as f64 * 8.0);
+        assert!((share - 0.5).abs() < 0.01, "{share}");
+    }
+
+    #[test]
+    fn a_checksum_changes_with_any_byte_and_with_order() {
+        let good = blocks(0, 1);
+        let sum = checksum(&good);
+        for position in [0, 31, 32, 4_095] {
+            let mut bad = good.clone();
+            bad[position] ^= 0x80;
+            assert_ne!(checksum(&bad), sum, "{position}");
+        }
+        let mut swapped = good.clone();
+        swapped.swap(100, 2_000);
+        assert_ne!(checksum(&swapped), sum);
+        assert_ne!(checksum(b"ab"), checksum(b"ba"));
+    }
+}

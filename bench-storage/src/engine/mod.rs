@@ -1,0 +1,12 @@
+//! What moves the bytes: blocking calls, and rings.
+//!
+//! **Invariant**: a `round` neither allocates nor locks nor logs, and makes no
+//! system call but the one that is measured. All memory is there when the
+//! first round starts.
+
+pub mod blocking;
+pub mod drives;
+pub mod nops;
+pub mod ring;
+pub mod ring_reads;
+pub mod rounds;

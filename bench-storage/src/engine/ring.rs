@@ -1,0 +1,254 @@
+//! A ring in parts that stay together.
+//!
+//! The io-uring crate lends submitter and queues from the ring, and a
+//! registered ring descriptor is remembered in the *submitter*:
+//! `IoUring::submit` makes a fresh one each time and silently goes back to the
+//! slow descriptor. So the ring is split once, and the parts are kept beside
+//! it.
+
+use std::{
+    fmt, io, mem::ManuallyDrop, os::fd::RawFd, ptr::NonNull, time::Duration,
+};
+
+use harness::machine::{Cpu, raise_memlock_limit};
+use io_uring::{
+    CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter,
+};
+
+/// How long a poller looks for work before it sleeps: longer than any window,
+/// so that it sleeps in none.
+const POLLER_IDLE_MS: u32 = 60_000;
+
+/// How a ring is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setup {
+    /// As `io_uring_setup` gives it without any flag.
+    Plain,
+    /// SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1): completions are worked off
+    /// by the thread that waits for them. Must be built on that thread.
+    SingleIssuer,
+    /// The same, and completions are polled for instead of waiting for an
+    /// interrupt (IOPOLL).
+    Polled,
+    /// A kernel thread on this CPU takes submissions from the ring, so that
+    /// submitting needs no system call (SQPOLL).
+    Poller {
+        /// Where that thread runs.
+        cpu: Cpu,
+    },
+}
+
+impl Setup {
+    /// Makes the ring with room for `entries` submissions.
+    ///
+    /// # Errors
+    /// What `io_uring_setup` said.
+    pub fn build(self, entries: usize) -> io::Result<Ring> {
+        let entries = u32::try_from(entries)
+            .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        patiently(|| self.build_once(entries))
+    }
+
+    fn build_once(self, entries: u32) -> io::Result<Ring> {
+        match self {
+            Self::Plain | Self::Poller { .. } => {
+                self.build_with(entries, false)
+            }
+            // NO_SQARRAY (Linux 6.6) saves an indirection per submission. It
+            // is taken where there is one; a kernel without it says EINVAL.
+            Self::SingleIssuer | Self::Polled => {
+                self.build_with(entries, true).or_else(|error| {
+                    if error.raw_os_error() == Some(libc::EINVAL) {
+                        return self.build_with(entries, false);
+                    }
+                    Err(error)
+                })
+            }
+        }
+    }
+
+    fn build_with(self, entries: u32, no_sqarray: bool) -> io::Result<Ring> {
+        let mut builder = IoUring::builder();
+        let mut flags = String::new();
+        let mut add = |flag: &str| {
+            if !flags.is_empty() {
+                flags.push('+');
+            }
+            flags.push_str(flag);
+        };
+        match self {
+            Self::Plain => add("none"),
+            Self::Poller { cpu } => {
+                builder.setup_sqpoll(POLLER_IDLE_MS).setup_sqpoll_cpu(cpu.0);
+                add("sqpoll");
+                add("sq_aff");
+            }
+            Self::SingleIssuer | Self::Polled => {
+                builder.setup_single_issuer().setup_defer_taskrun();
+                add("single_issuer");
+                add("defer_taskrun");
+            }
+        }
+        if self == Self::Polled {
+            builder.setup_iopoll();
+            add("iopoll");
+        }
+        if no_sqarray {
+            builder.setup_no_sqarray();
+            add("no_sqarray");
+        }
+        Ok(Ring::new(builder.build(entries)?, flags))
+    }
+}
+
+/// How often, and how long apart, memory is asked for again.
+const MEMORY_ATTEMPTS: u32 = 5;
+const MEMORY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Tries again while the kernel has no memory for it. A ring that was closed
+/// is taken down in the background, and until then what it held counts against
+/// the user's limit of locked memory: the ring of the trial before, or of a
+/// probe, may still be in the way.
+pub(super) fn patiently<T>(
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    for _ in 1..MEMORY_ATTEMPTS {
+        match attempt() {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                raise_memlock_limit();
+                std::thread::sleep(MEMORY_PAUSE);
+            }
+            other => return other,
+        }
+    }
+    attempt()
+}
+
+/// A ring, split.
+pub struct Ring {
+    // The parts borrow from `owner` and are dropped before it.
+    submitter: ManuallyDrop<Submitter<'static>>,
+    sq: ManuallyDrop<SubmissionQueue<'static>>,
+    cq: ManuallyDrop<CompletionQueue<'static>>,
+    owner: NonNull<IoUring>,
+    fd: RawFd,
+    flags: String,
+}
+
+impl Ring {
+    fn new(ring: IoUring, flags: String) -> Self {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&ring);
+        let owner = NonNull::from(Box::leak(Box::new(ring)));
+        // SAFETY: `owner` was leaked just now, so it stays valid and in place
+        // until `Drop` takes it back, and these parts are the only references
+        // into it; `Drop` ends them first.
+        let (submitter, sq, cq) = unsafe { &mut *owner.as_ptr() }.split();
+        Self {
+            submitter: ManuallyDrop::new(submitter),
+            sq: ManuallyDrop::new(sq),
+            cq: ManuallyDrop::new(cq),
+            owner,
+            fd,
+            flags,
+        }
+    }
+
+    /// The ring's descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// The setup flags that the kernel took, in words.
+    pub fn flags(&self) -> &str {
+        &self.flags
+    }
+
+    /// Registers and enters.
+    pub fn submitter(&mut self) -> &mut Submitter<'static> {
+        &mut self.submitter
+    }
+
+    /// The submission queue.
+    #[inline(always)]
+    pub fn sq(&mut self) -> &mut SubmissionQueue<'static> {
+        &mut self.sq
+    }
+
+    /// The completion queue.
+    #[inline(always)]
+    pub fn cq(&mut self) -> &mut CompletionQueue<'static> {
+        &mut self.cq
+    }
+
+    /// Lets the kernel see what was pushed, and says how much it has not
+    /// taken yet.
+    #[inline(always)]
+    pub fn publish(&mut self) -> u32 {
+        self.sq.sync();
+        // A ring has at most 32,768 entries.
+        u32::try_from(self.sq.len()).unwrap_or(u32::MAX)
+    }
+
+    /// `io_uring_enter`: submits, and waits for that many completions.
+    /// A signal or a passing shortage is no failure: the caller goes on with
+    /// what is there.
+    ///
+    /// # Errors
+    /// Any other error of the system call.
+    #[inline(always)]
+    pub fn enter(
+        &mut self,
+        submit: u32,
+        want: u32,
+        flags: EnterFlags,
+    ) -> io::Result<()> {
+        // SAFETY: without EXT_ARG the argument is a signal mask, and none is
+        // given; entries in the queue are valid by the contract of `push`.
+        let entered = unsafe {
+            self.submitter.enter::<libc::sigset_t>(
+                submit,
+                want,
+                flags.bits(),
+                None,
+            )
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            Err(error) => passing(error),
+        }
+    }
+}
+
+/// EBUSY: completions wait to be reaped first. EAGAIN: no memory for a request
+/// at this moment.
+#[cold]
+fn passing(error: io::Error) -> io::Result<()> {
+    match error.raw_os_error() {
+        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+        _ => Err(error),
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: nothing uses the parts after this; the queues' own `drop`
+        // still writes to the ring, which is freed last.
+        unsafe {
+            ManuallyDrop::drop(&mut self.cq);
+            ManuallyDrop::drop(&mut self.sq);
+            ManuallyDrop::drop(&mut self.submitter);
+        }
+        // SAFETY: the pointer came from `Box::leak` in `new`, and no reference
+        // to it is left.
+        drop(unsafe { Box::from_raw(self.owner.as_ptr()) });
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("fd", &self.fd)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
+}

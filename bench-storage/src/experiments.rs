@@ -1,0 +1,151 @@
+//! The questions of this suite.
+
+use harness::suite::{CpuNeed, Experiment, LatencyKind, Params, Variant};
+
+use crate::{
+    addresses::Pattern,
+    load::{BATCH, DEPTH, OP_BYTES, PATTERN, PER},
+    variants::{
+        nop::{NOP, NOP_BARE, NOP_RECORDED},
+        pread::PREAD,
+        pread_pool::PREAD_POOL,
+        uring::URING,
+        uring_fixed::URING_FIXED,
+        uring_iopoll::URING_IOPOLL,
+        uring_sqpoll::URING_SQPOLL,
+    },
+};
+
+const RANDREAD: &str = "storage/randread-4k";
+const SEQREAD: &str = "storage/seqread-128k";
+const PEAK: &str = "storage/peak-4k";
+const NOP_RATE: &str = "storage/nop";
+
+/// All experiments; each names its variants in one list.
+pub fn all() -> Vec<Experiment> {
+    vec![
+        randread(1, PREAD),
+        randread(32, PREAD_POOL),
+        seqread(),
+        peak(),
+        nop_rate(),
+    ]
+}
+
+fn randread(depth: u64, baseline: Variant) -> Experiment {
+    Experiment {
+        id: RANDREAD,
+        about: "random reads of 4 KiB past the page cache",
+        params: reads(4096, depth, Pattern::Random),
+        tags: &["core"],
+        // The second CPU is for the SQPOLL thread; the pool uses both.
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        variants: vec![
+            baseline,
+            URING,
+            URING_FIXED,
+            URING_SQPOLL,
+            URING_IOPOLL,
+            NOP,
+        ],
+    }
+}
+
+fn seqread() -> Experiment {
+    Experiment {
+        id: SEQREAD,
+        about: "sequential reads of 128 KiB past the page cache",
+        params: reads(128 << 10, 8, Pattern::Sequential),
+        tags: &["core"],
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        variants: vec![PREAD_POOL, URING, URING_FIXED, NOP],
+    }
+}
+
+fn peak() -> Experiment {
+    Experiment {
+        id: PEAK,
+        about: "the most random reads of 4 KiB that all CPUs together get",
+        params: reads(4096, 64, Pattern::Random).with(PER, "cpu"),
+        tags: &["core"],
+        cpus: CpuNeed::All,
+        latency_kind: LatencyKind::Service,
+        variants: vec![PREAD_POOL, URING, URING_FIXED, NOP],
+    }
+}
+
+fn nop_rate() -> Experiment {
+    Experiment {
+        id: NOP_RATE,
+        about: "NOPs through a ring, and what recording their latency costs",
+        params: Params::new()
+            .with(OP_BYTES, 0)
+            .with(DEPTH, 128)
+            .with(BATCH, 32),
+        tags: &["self-check"],
+        cpus: CpuNeed::Exactly(1),
+        latency_kind: LatencyKind::Service,
+        variants: vec![NOP_BARE, NOP_RECORDED],
+    }
+}
+
+fn reads(op_bytes: u64, depth: u64, pattern: Pattern) -> Params {
+    Params::new()
+        .with(OP_BYTES, op_bytes)
+        .with(DEPTH, depth)
+        .with(PATTERN, pattern.word())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use harness::suite::Role;
+
+    use super::*;
+    use crate::load::Load;
+
+    #[test]
+    fn keys_are_unique_and_belong_to_the_suite() {
+        let all = all();
+        let keys: BTreeSet<String> = all.iter().map(Experiment::key).collect();
+        assert_eq!(keys.len(), all.len());
+        assert!(keys.iter().all(|key| key.starts_with("storage/")));
+    }
+
+    #[test]
+    fn each_has_one_baseline_and_bounds_that_exist() {
+        for experiment in all() {
+            let key = experiment.key();
+            let baselines = experiment
+                .variants
+                .iter()
+                .filter(|variant| variant.role == Role::Baseline)
+                .count();
+            assert_eq!(baselines, 1, "{key}");
+            let ids: BTreeSet<&str> =
+                experiment.variants.iter().map(|v| v.id).collect();
+            assert_eq!(ids.len(), experiment.variants.len(), "{key}");
+            for bound in experiment.variants.iter().filter_map(|v| v.bound) {
+                let variant = experiment.variant(bound).expect(bound);
+                assert_eq!(variant.role, Role::Bound, "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_of_reading_experiments_are_good() {
+        for experiment in all().iter().filter(|e| e.id != NOP_RATE) {
+            let load = Load::from_params(&experiment.params, 2)
+                .expect("good parameters");
+            let key = experiment.key();
+            assert_eq!(
+                load.pool_shape().threads,
+                load.ring_shape().threads * load.depth,
+                "{key}: baseline and rings have the same in flight"
+            );
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What a session reads: a file that the run creates, an existing file, or a
+//! block device.
+//!
+//! **Invariant**: nothing here writes to a file or device that was there
+//! before. What is created has no name (`O_TMPFILE`), so that nothing is left
+//! behind however the run ends.
+
+mod created;
+mod existing;
+mod interrupts;
+mod place;
+mod refusals;
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::fs::OpenOptionsExt,
+    },
+    path::PathBuf,
+};
+
+use harness::{
+    machine::{BlockDevice, Root},
+    suite::{Forecast, NoTarget, Refusal, Session, SessionRequest},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::contents::Seeded;
+pub use created::CREATED_BYTES;
+pub use existing::TARGET_MIN_BYTES;
+
+/// The experiments that read nothing.
+const NEEDS_NO_TARGET: &str = "storage/nop";
+
+/// What workers are told of the target. Also stored in `run.json`, so it
+/// holds no name that a person chose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// What workers open: the runner's descriptor, which they inherit, by its
+    /// name below `/proc/self/fd`.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// What stands in it.
+    pub contents: Contents,
+    /// How workers open it.
+    #[serde(default)]
+    pub access: Access,
+    /// Type of the file system that it is on, for a file.
+    pub filesystem: Option<String>,
+    /// The device below, as far as the kernel tells.
+    pub device: Option<BlockDevice>,
+    /// What the device's lines in `/proc/interrupts` contain: its interrupts
+    /// are the experiment's own.
+    pub interrupts: Vec<String>,
+    /// Its name in the results.
+    pub label: String,
+}
+
+/// What stands in a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Contents {
+    /// What this run wrote.
+    Seeded(Seeded),
+    /// Somebody else's data.
+    Foreign,
+}
+
+/// How a target is opened.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// With O_DIRECT, past the page cache. Every session asks for this.
+    #[default]
+    Direct,
+    /// Through the page cache: to provoke what direct access must not show.
+    Buffered,
+}
+
+/// Opens a target for reading. Through `/proc/self/fd` this makes a new
+/// description of the very file or device that the runner holds, whatever has
+/// become of its name.
+///
+/// # Errors
+/// What open(2) said.
+pub fn open(target: &Target) -> io::Result<File> {
+    let flags = match target.access {
+        Access::Direct => libc::O_DIRECT,
+        Access::Buffered => 0,
+    };
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags | libc::O_CLOEXEC)
+        .open(&target.path)
+}
+
+/// A target held open for the session's workers.
+#[derive(Debug)]
+struct Held {
+    /// Keeps the descriptor, and with it a file without a name, alive.
+    _file: File,
+    target: Target,
+}
+
+impl Session for Held {
+    fn target(&self) -> serde_json::Value {
+        // A structure of numbers and strings always has a JSON form.
+        serde_json::to_value(&self.target).unwrap_or_default()
+    }
+
+    fn label(&self) -> String {
+        self.target.label.clone()
+    }
+}
+
+/// Sets up a session's target.
+///
+/// # Errors
+/// Why it cannot be, and what would help.
+pub fn prepare(request: &SessionRequest) -> Result<Box<dyn Session>, Refusal> {
+    prepare_sized(request, CREATED_BYTES)
+}
+
+/// The same with another size for what is created.
+///
+/// # Errors
+/// As `prepare`.
+pub fn prepare_sized(
+    request: &SessionRequest,
+    created_bytes: u64,
+) -> Result<Box<dyn Session>, Refusal> {
+    if !needs_target(request) {
+        return Ok(Box::new(NoTarget));
+    }
+    let root = Root::system();
+    let held = match choose(request) {
+        Choice::Create { directory } => {
+            let contents =
+                Seeded { run_id: request.run_id, seed: request.seed };
+            let place = place::inspect(&root, &directory)?;
+            let file = created::create(&place, created_bytes, contents)?;
+            hold(&root, file, created_bytes, Contents::Seeded(contents), place)?
+        }
+        Choice::Existing { path } => {
+            let found = existing::open(&root, &path)?;
+            hold(
+                &root,
+                found.file,
+                found.bytes,
+                Contents::Foreign,
+                found.place,
+            )?
+        }
+    };
+    Ok(Box::new(held))
+}
+
+/// What `prepare` would do.
+///
+/// # Errors
+/// As `prepare`, as far as that can be told without writing.
+pub fn forecast(request: &SessionRequest) -> Result<Forecast, Refusal> {
+    if !needs_target(request) {
+        return Ok(Forecast::default());
+    }
+    let root = Root::system();
+    match choose(request) {
+        Choice::Create { directory } => {
+            let place = place::inspect(&root, &directory)?;
+            created::check(&place, CREATED_BYTES)?;
+            let touches = vec![format!(
+                "a file without a name in {}: {}, gone when the run ends",
+                directory.display(),
+                place.label(CREATED_BYTES, true),
+            )];
+            Ok(Forecast { bytes_written: CREATED_BYTES, touches })
+        }
+        Choice::Existing { path } => {
+            let found = existing::open(&root, &path)?;
+            let label = found.place.label(found.bytes, false);
+            let touches = vec![format!(
+                "{}: {label}, opened for reading only",
+                path.display()
+            )];
+            Ok(Forecast { bytes_written: 0, touches })
+        }
+    }
+}
+
+fn needs_target(request: &SessionRequest) -> bool {
+    // Keys are ids with parameters behind a blank.
+    let reads = |key: &String| key.split(' ').next() != Some(NEEDS_NO_TARGET);
+    request.experiments.is_empty() || request.experiments.iter().any(reads)
+}
+
+enum Choice {
+    Create { directory: PathBuf },
+    Existing { path: PathBuf },
+}
+
+fn choose(request: &SessionRequest) -> Choice {
+    match &request.target {
+        // The directory for results may not have been made yet.
+        None => Choice::Create {
+            directory: request
+                .default_directory
+                .ancestors()
+                .find(|part| part.is_dir())
+                .unwrap_or(&request.default_directory)
+                .to_owned(),
+        },
+        Some(path) if path.is_dir() => {
+            Choice::Create { directory: path.clone() }
+        }
+        Some(path) => Choice::Existing { path: path.clone() },
+    }
+}
+
+/// Lets workers inherit the descriptor and describes the target to them.
+fn hold(
+    root: &Root,
+    file: File,
+    bytes: u64,
+    contents: Contents,
+    place: place::Place,
+) -> Result<Held, Refusal> {
+    let fd = file.as_raw_fd();
+    keep_across_exec(fd)
+        .map_err(|error| refusals::failed("fcntl", &place.path, &error))?;
+    let created = matches!(contents, Contents::Seeded(_));
+    let label = place.label(bytes, created);
+    let interrupts = place
+        .device
+        .as_ref()
+        .map(|device| interrupts::names(root, device))
+        .unwrap_or_default();
+    let mut device = place.device;
+    if let Some(device) = &mut device {
+        forget_names(device);
+    }
+    let target = Target {
+        path: PathBuf::from(format!("/proc/self/fd/{fd}")),
+        bytes,
+        contents,
+        access: Access::Direct,
+        filesystem: place.filesystem.map(|filesystem| filesystem.kind),
+        device,
+        interrupts,
+        label,
+    };
+    Ok(Held { _file: file, target })
+}
+
+/// Clears FD_CLOEXEC: a worker is this program, executed again.
+fn keep_across_exec(fd: RawFd) -> io::Result<()> {
+    // SAFETY: the descriptor is open in the caller's `File`; F_SETFD takes an
+    // integer and touches no memory.
+    let status = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A loop device's file name may tell of a person or a project.
+fn forget_names(device: &mut BlockDevice) {
+    device.backing_file = None;
+    device.built_on.iter_mut().for_each(forget_names);
+}

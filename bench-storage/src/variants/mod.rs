@@ -1,0 +1,73 @@
+//! The ways to read, one file each. A new one is a new file and a line in the
+//! lists of `experiments`.
+
+pub mod nop;
+pub mod pread;
+pub mod pread_pool;
+pub mod uring;
+pub mod uring_fixed;
+pub mod uring_iopoll;
+pub mod uring_sqpoll;
+
+use std::io;
+
+use harness::{
+    load::closed,
+    measure::trial::{Outcome, Trial, TrialError},
+};
+
+use crate::{
+    engine::{
+        drives::Enter,
+        ring::Setup,
+        ring_reads::{Registered, RingReads},
+        rounds::{Fill, RingWork},
+    },
+    load::Load,
+    path,
+    source::Source,
+};
+
+/// A trial of a ring that is entered by system calls.
+fn entered_ring(
+    trial: &Trial,
+    setup: Setup,
+    registered: Registered,
+) -> Result<Outcome, TrialError> {
+    let source = Source::open(trial, Load::of(trial)?)?;
+    let shape = source.load().ring_shape();
+    let mut outcome = closed::run(trial, shape, |place| {
+        let mut ring =
+            setup.build(shape.depth).map_err(|e| no_ring(setup, &e))?;
+        let reads = RingReads::new(
+            &mut ring,
+            registered,
+            &source,
+            place,
+            shape.threads,
+        )?;
+        Ok(RingWork::<_, _, true>::new(ring, Enter, reads, fill(&shape)))
+    })?;
+    path::judge_direct(&mut outcome, &source);
+    path::judge_io_wq(&mut outcome);
+    let has_queues =
+        source.target().device.as_ref().and_then(|device| device.io_poll);
+    let polled = match (setup, has_queues) {
+        (Setup::Polled, Some(true)) => "yes",
+        // Asked for; before Linux 6.11 a device without poll queues serves it
+        // by interrupt and says nothing.
+        (Setup::Polled, _) => "unknown",
+        _ => "no",
+    };
+    outcome.evidence.prove("polled", polled);
+    Ok(outcome)
+}
+
+/// Reads come back one by one: whatever is there is taken and replaced.
+fn fill(shape: &harness::measure::trial::Shape) -> Fill {
+    Fill { depth: shape.depth, batch: shape.batch, want: 1 }
+}
+
+fn no_ring(setup: Setup, error: &io::Error) -> TrialError {
+    TrialError::setup(format!("making a ring ({setup:?}): {error}"))
+}

@@ -1,0 +1,60 @@
+//! `uring-sqpoll`: a kernel thread takes submissions, the issuer spins.
+
+use harness::{
+    load::closed,
+    measure::trial::{Outcome, Trial, TrialError},
+    suite::{Role, Variant},
+};
+
+use super::{fill, no_ring, nop};
+use crate::{
+    engine::{
+        drives::Poller,
+        ring::Setup,
+        ring_reads::{Registered, RingReads},
+        rounds::RingWork,
+    },
+    load::Load,
+    path, probe,
+    source::Source,
+};
+
+/// No system call at all, at the price of a second CPU.
+pub const URING_SQPOLL: Variant = Variant {
+    id: "uring-sqpoll",
+    about: "io_uring with SQPOLL and a registered file: a kernel thread on \
+            the next CPU submits, the issuer spins on completions",
+    role: Role::Contender,
+    bound: Some(nop::ID),
+    spinning: true,
+    probe: probe::poller,
+    worker,
+};
+
+const REGISTERED: Registered =
+    Registered { ring: false, file: true, buffers: false };
+
+fn worker(trial: &Trial) -> Result<Outcome, TrialError> {
+    let source = Source::open(trial, Load::of(trial)?)?;
+    let shape = source.load().ring_shape();
+    if shape.threads != 1 {
+        return Err(TrialError::setup(
+            "uring-sqpoll has one ring: several would need as many CPUs again",
+        ));
+    }
+    let shared = trial.cpus().len() < 2;
+    let mut outcome = closed::run(trial, shape, |place| {
+        let cpu = trial.cpus().get(1).copied().unwrap_or(place.cpu);
+        let setup = Setup::Poller { cpu };
+        let mut ring =
+            setup.build(shape.depth).map_err(|e| no_ring(setup, &e))?;
+        let reads = RingReads::new(&mut ring, REGISTERED, &source, place, 1)?;
+        let poller = Poller::new(cpu, shared, trial.root.clone());
+        Ok(RingWork::<_, _, true>::new(ring, poller, reads, fill(&shape)))
+    })?;
+    path::judge_direct(&mut outcome, &source);
+    path::judge_io_wq(&mut outcome);
+    path::judge_poller(&mut outcome, shared);
+    outcome.evidence.prove("polled", "no");
+    Ok(outcome)
+}

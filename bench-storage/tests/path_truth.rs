@@ -1,0 +1,306 @@
+//! A row must not claim a path that the kernel did not take: each false path
+//! is provoked here.
+
+mod support;
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use bench_storage::{
+    path,
+    target::{Access, Contents, prepare_sized},
+};
+use harness::{
+    measure::trial::TrialError,
+    suite::{Experiment, Session, Variant},
+};
+use support::{
+    TARGET_BYTES, alone, created, experiment, foreign_file, proof,
+    real_directory, request, run_on, skip, target_of, unchecked, variant,
+};
+
+/// Long beside the time that a look may be late on a busy machine.
+const WINDOW_MS: u64 = 400;
+
+fn randread_32() -> Experiment {
+    experiment("storage/randread-4k depth=32 op_bytes=4096 pattern=random")
+}
+
+fn randread_1() -> Experiment {
+    experiment("storage/randread-4k depth=1 op_bytes=4096 pattern=random")
+}
+
+/// A ring variant, or a loud skip where there are no rings.
+fn ring(id: &str) -> Option<Variant> {
+    if io_uring::IoUring::new(2).is_err() {
+        skip("no io_uring");
+        return None;
+    }
+    Some(variant(&randread_32(), id))
+}
+
+fn foreign(path: &Path) -> Box<dyn Session> {
+    let parent = path.parent().expect("a directory");
+    prepare_sized(&request(Some(path), parent), 0).expect("a good file")
+}
+
+#[test]
+fn a_buffered_file_shows_the_page_cache() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let mut target = target_of(session.as_ref());
+    target.access = Access::Buffered;
+    // Into the page cache.
+    let bytes = std::fs::read(&target.path).expect("read");
+    assert_eq!(bytes.len() as u64, TARGET_BYTES);
+    let experiment = randread_1();
+    let baseline = variant(&experiment, "pread");
+    let outcome = run_on(&baseline, &experiment.params, &target, WINDOW_MS)
+        .expect("it runs");
+    assert_eq!(proof(&outcome, "direct"), Some("no"));
+    let reasons = outcome.evidence.degraded.join("; ");
+    assert!(reasons.contains("without O_DIRECT"), "{reasons}");
+    if outcome.signals.storage_read_bytes.is_none() {
+        skip("the kernel does not count a process's storage reads");
+        return;
+    }
+    assert!(reasons.contains("page cache answered 100 %"), "{reasons}");
+}
+
+#[test]
+fn a_hole_in_the_file_shows_although_the_flag_is_right() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let path = directory.path().join("hole");
+    let file = File::create(&path).expect("create");
+    file.set_len(TARGET_BYTES).expect("a hole");
+    let target = unchecked(&path, Access::Direct, Contents::Foreign);
+    let experiment = randread_1();
+    let baseline = variant(&experiment, "pread");
+    let outcome = run_on(&baseline, &experiment.params, &target, WINDOW_MS)
+        .expect("it runs");
+    if outcome.signals.storage_read_bytes.is_none() {
+        skip("the kernel does not count a process's storage reads");
+        return;
+    }
+    assert_eq!(proof(&outcome, "direct"), Some("no"));
+    let reasons = outcome.evidence.degraded.join("; ");
+    assert!(reasons.contains("storage read only 0 %"), "{reasons}");
+}
+
+/// A file in memory, gone with the test.
+struct InMemory(PathBuf);
+
+impl InMemory {
+    fn new(name: &str) -> Option<Self> {
+        let path = PathBuf::from(format!(
+            "/dev/shm/bench-storage-{name}-{}",
+            std::process::id()
+        ));
+        let bytes = vec![1; 64 << 20];
+        let written = std::fs::write(&path, bytes);
+        let this = Self(path);
+        match written {
+            Ok(()) => Some(this),
+            Err(error) => {
+                skip(&format!("/dev/shm: {error}"));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for InMemory {
+    fn drop(&mut self) {
+        // It may never have been created.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn reads_of_a_file_in_memory_show_the_hand_over_to_workers() {
+    let _alone = alone();
+    let Some(uring) = ring("uring") else { return };
+    let Some(file) = InMemory::new("punt") else { return };
+    let target = unchecked(&file.0, Access::Buffered, Contents::Foreign);
+    let experiment = randread_32();
+    // A thread may have gone before the last look was taken, and its workers
+    // with it; not every time.
+    let seen = (0..5).find_map(|_| {
+        let outcome = run_on(&uring, &experiment.params, &target, WINDOW_MS)
+            .expect("it runs");
+        (outcome.signals.io_wq_cpu_ns > 0).then_some(outcome)
+    });
+    let Some(outcome) = seen else {
+        skip("this kernel reads tmpfs without io-wq");
+        return;
+    };
+    let reasons = outcome.evidence.degraded.join("; ");
+    assert!(reasons.contains("io-wq worker threads"), "{reasons}");
+    assert!(reasons.contains("% of the CPU time"), "{reasons}");
+    assert!(proof(&outcome, "io_wq").is_some_and(|p| p.contains("threads")));
+    assert_eq!(proof(&outcome, "direct"), Some("no"));
+}
+
+#[test]
+fn signals_of_kernel_threads_become_findings() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let target = target_of(session.as_ref());
+    let experiment = randread_1();
+    let baseline = variant(&experiment, "pread");
+    let clean = run_on(&baseline, &experiment.params, &target, WINDOW_MS)
+        .expect("it runs");
+
+    let with_io_wq = |threads: usize, per_op_ns: u64| {
+        let mut outcome = clean.clone();
+        outcome.signals.io_wq_threads = threads;
+        outcome.signals.io_wq_cpu_ns = per_op_ns * outcome.ops();
+        outcome.cost.cpu_ns = outcome.ops() * 25_000;
+        path::judge_io_wq(&mut outcome);
+        outcome
+    };
+    let none = with_io_wq(0, 0);
+    assert_eq!(proof(&none, "io_wq"), Some("no"));
+    let few = with_io_wq(2, 100);
+    assert_eq!(proof(&few, "io_wq"), Some("2 threads"));
+    assert_eq!(few.evidence.degraded, [""; 0]);
+    let many = with_io_wq(2, 10_000);
+    assert_eq!(proof(&many, "io_wq"), Some("2 threads"));
+    let reasons = many.evidence.degraded.join("; ");
+    assert!(reasons.contains("2 io-wq worker threads"), "{reasons}");
+    assert!(reasons.contains("40 % of the CPU time"), "{reasons}");
+
+    let with_poller = |percent: u64, shared: bool| {
+        let mut outcome = clean.clone();
+        let seen_ns = outcome.signals.seen_ns;
+        outcome.signals.sqpoll_cpu_ns = seen_ns * percent / 100;
+        path::judge_poller(&mut outcome, shared);
+        outcome
+    };
+    let awake = with_poller(99, false);
+    assert_eq!(proof(&awake, "sqpoll_awake_percent"), Some("99"));
+    assert_eq!(awake.evidence.degraded, [""; 0]);
+    let asleep = with_poller(10, false);
+    let reasons = asleep.evidence.degraded.join("; ");
+    assert!(reasons.contains("SQPOLL thread ran 10 %"), "{reasons}");
+}
+
+#[test]
+fn polled_reads_of_a_device_without_poll_queues_fail_and_never_hang() {
+    let _alone = alone();
+    let Some(iopoll) = ring("uring-iopoll") else { return };
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let target = target_of(session.as_ref());
+    let can_poll = target.device.as_ref().and_then(|device| device.io_poll);
+    let experiment = randread_32();
+    match run_on(&iopoll, &experiment.params, &target, WINDOW_MS) {
+        Err(TrialError::Op { errno, operation, .. }) => {
+            assert_eq!(errno, libc::EOPNOTSUPP);
+            assert_eq!(operation, "IORING_OP_READ_FIXED");
+            assert_ne!(can_poll, Some(true));
+        }
+        Ok(outcome) => {
+            // Before Linux 6.11 nothing was said; the probe asks sysfs.
+            assert!(outcome.ops() > 0);
+            if can_poll != Some(true) {
+                skip("this kernel serves polled reads by interrupt");
+            }
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_existing_file_is_read_and_sampled() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let path = foreign_file(directory.path());
+    let session = foreign(&path);
+    let target = target_of(session.as_ref());
+    assert_eq!(target.contents, Contents::Foreign);
+    assert!(session.label().starts_with("existing file of 64 MiB on "));
+    let experiment = randread_32();
+    for id in ["pread-pool", "uring-fixed"] {
+        let Some(variant) = ring(id) else { continue };
+        let outcome = run_on(&variant, &experiment.params, &target, 300)
+            .expect("it runs");
+        assert_eq!(proof(&outcome, "direct"), Some("yes"), "{id}");
+        assert_eq!(outcome.evidence.degraded, [""; 0], "{id}");
+        // Nothing but samples can be said of somebody else's data.
+        assert_eq!(outcome.evidence.verified_ops, 0, "{id}");
+        assert!(outcome.evidence.checksummed_ops > 0, "{id}");
+    }
+}
+
+#[test]
+fn a_file_that_changes_under_a_trial_is_wrong() {
+    let _alone = alone();
+    let Some(uring) = ring("uring") else { return };
+    let Some(directory) = real_directory() else { return };
+    let path = foreign_file(directory.path());
+    let session = foreign(&path);
+    let target = target_of(session.as_ref());
+    let done = AtomicBool::new(false);
+    let result = thread::scope(|scope| {
+        scope.spawn(|| rewrite_until(&path, &done));
+        let result = run_on(&uring, &randread_32().params, &target, 300);
+        done.store(true, Ordering::Relaxed);
+        result
+    });
+    let error = result.expect_err("the contents changed");
+    assert!(matches!(error, TrialError::Wrong(_)), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("something wrote to the target"), "{text}");
+}
+
+fn rewrite_until(path: &Path, done: &AtomicBool) {
+    let file = File::options().write(true).open(path).expect("open");
+    let mut version = 0_u8;
+    while !done.load(Ordering::Relaxed) {
+        version = version.wrapping_add(1);
+        let chunk = vec![version; 4 << 20];
+        for offset in (0..TARGET_BYTES).step_by(chunk.len()) {
+            file.write_all_at(&chunk, offset).expect("write");
+        }
+        file.sync_data().expect("sync");
+    }
+}
+
+#[test]
+fn a_file_cut_short_under_a_trial_fails_with_its_offset() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let experiment = randread_32();
+    for id in ["pread-pool", "uring", "uring-fixed"] {
+        let Some(variant) = ring(id) else { continue };
+        let path = foreign_file(directory.path());
+        let session = foreign(&path);
+        let target = target_of(session.as_ref());
+        let result = thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(100));
+                let file = File::options().write(true).open(&path);
+                file.and_then(|f| f.set_len(4096)).expect("truncate");
+            });
+            run_on(&variant, &experiment.params, &target, 1_000)
+        });
+        match result.expect_err("the file is short") {
+            TrialError::Op { operation, errno, offset, bytes } => {
+                assert!(offset >= 4096, "{id}: {offset}");
+                assert_eq!((errno, bytes), (0, 4096), "{id}");
+                assert!(operation.contains("short"), "{id}: {operation}");
+            }
+            other => panic!("{id}: {other:?}"),
+        }
+    }
+}

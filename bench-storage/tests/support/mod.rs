@@ -1,0 +1,172 @@
+//! What the integration tests share: a small target on a real file system,
+//! and trials run in this process.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard},
+};
+
+use bench_storage::{
+    SUITE,
+    target::{Access, Contents, Target, prepare_sized},
+};
+use harness::{
+    machine::{Cpu, CpuSet, IrqAccounting, Root, allowed_cpus, filesystem_of},
+    measure::{
+        clock::Clock,
+        trial::{Outcome, Trial, TrialError, TrialSpec},
+    },
+    suite::{Experiment, Params, Session, SessionRequest, Suite, Variant},
+};
+
+/// Size of created targets in tests.
+pub const TARGET_BYTES: u64 = 64 << 20;
+
+const RUN_ID: u64 = 0x00c0_ffee;
+const SEED: u64 = 42;
+
+/// Trials look at the whole process (CPU time, bytes read, kernel threads), so
+/// those of one process must not overlap.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A directory on a file system with a device, or a loud skip.
+pub fn real_directory() -> Option<tempfile::TempDir> {
+    let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let candidates = [Path::new(env!("CARGO_TARGET_TMPDIR")), &here];
+    let found = candidates.into_iter().find(|path| is_real(path));
+    if found.is_none() {
+        skip("no file system with a device to put a file on");
+    }
+    found.map(|path| tempfile::tempdir_in(path).expect("a temporary directory"))
+}
+
+fn is_real(path: &Path) -> bool {
+    filesystem_of(&Root::system(), path).is_some_and(|fs| fs.is_real())
+}
+
+/// Says that a test did not run, and why.
+pub fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or("test").to_owned();
+    eprintln!("SKIPPED {test}: {reason}");
+}
+
+/// A session's request for a target in this directory.
+pub fn request(target: Option<&Path>, directory: &Path) -> SessionRequest {
+    SessionRequest {
+        target: target.map(Path::to_owned),
+        default_directory: directory.to_owned(),
+        seed: SEED,
+        run_id: RUN_ID,
+        experiments: Vec::new(),
+    }
+}
+
+/// A created target of 64 MiB.
+pub fn created(directory: &Path) -> Box<dyn Session> {
+    prepare_sized(&request(None, directory), TARGET_BYTES)
+        .expect("a target on a real file system")
+}
+
+/// A session's target in its own type.
+pub fn target_of(session: &dyn Session) -> Target {
+    serde_json::from_value(session.target()).expect("a target")
+}
+
+/// A target that no session would accept.
+pub fn unchecked(path: &Path, access: Access, contents: Contents) -> Target {
+    Target {
+        path: path.to_owned(),
+        bytes: std::fs::metadata(path).expect("metadata").len(),
+        contents,
+        access,
+        filesystem: None,
+        device: None,
+        interrupts: Vec::new(),
+        label: "unchecked".to_owned(),
+    }
+}
+
+/// A file of 64 MiB with contents of its own, written whole.
+pub fn foreign_file(directory: &Path) -> PathBuf {
+    let path = directory.join("foreign");
+    let size = usize::try_from(TARGET_BYTES).expect("small");
+    let bytes: Vec<u8> = (0_u32..)
+        .map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3])
+        .take(size)
+        .collect();
+    let file = std::fs::File::create(&path).expect("create");
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).expect("write");
+    file.sync_all().expect("sync");
+    path
+}
+
+/// Up to `count` CPUs that this process may use.
+pub fn cpus(count: usize) -> Vec<Cpu> {
+    let allowed = allowed_cpus().unwrap_or_else(|_| CpuSet::single(Cpu(0)));
+    allowed.iter().take(count).collect()
+}
+
+/// The experiment with this key.
+pub fn experiment(key: &str) -> Experiment {
+    let Suite { experiments, .. } = SUITE;
+    experiments().into_iter().find(|e| e.key() == key).expect(key)
+}
+
+/// A variant of an experiment.
+pub fn variant(experiment: &Experiment, id: &str) -> Variant {
+    experiment.variant(id).expect(id).clone()
+}
+
+/// A trial with a window of `window_ms`.
+pub fn trial(
+    params: &Params,
+    target: serde_json::Value,
+    cpus: Vec<Cpu>,
+    window_ms: u64,
+) -> Trial {
+    // In a debug build beside other work, a pool is slow to get going.
+    let crowd = params.get("per").is_some();
+    Trial::new(TrialSpec {
+        run_id: RUN_ID,
+        trial: 0,
+        suite: "storage".to_owned(),
+        experiment: "storage/test".to_owned(),
+        params: params.clone(),
+        variant: "test".to_owned(),
+        seed: SEED,
+        cpus,
+        numa_node: None,
+        warmup_ns: if crowd { 1_500_000_000 } else { 400_000_000 },
+        window_ns: window_ms * 1_000_000,
+        slice_ns: 10_000_000,
+        clock: Clock::calibrate(&Root::system()),
+        irq_accounting: IrqAccounting::Unknown,
+        target,
+    })
+}
+
+/// Runs a variant on a target that the test made itself.
+pub fn run_on(
+    variant: &Variant,
+    params: &Params,
+    target: &Target,
+    window_ms: u64,
+) -> Result<Outcome, TrialError> {
+    let target = serde_json::to_value(target).expect("json");
+    (variant.worker)(&trial(params, target, cpus(2), window_ms))
+}
+
+/// What was proven under this key.
+pub fn proof<'a>(outcome: &'a Outcome, key: &str) -> Option<&'a str> {
+    outcome
+        .evidence
+        .path
+        .iter()
+        .find(|(name, _)| name == key)
+        .map(|(_, value)| value.as_str())
+}

@@ -1,0 +1,194 @@
+//! A round makes the system calls that it must and no other: counted by
+//! strace. Skipped loudly where there is none.
+//!
+//! strace runs this very test binary with one of its ignored tests, short and
+//! long; whatever is not proportional to the rounds cancels out.
+
+mod support;
+
+use std::{collections::BTreeMap, process::Command};
+
+use bench_storage::{
+    engine::{
+        blocking::BlockingReads,
+        drives::Enter,
+        nops::Nops,
+        ring::Setup,
+        ring_reads::{Registered, RingReads},
+        rounds::{Fill, RingWork},
+    },
+    load::Load,
+    source::Source,
+};
+use harness::{
+    load::closed::{Place, Work},
+    machine::Root,
+    measure::{
+        clock::{Clock, Source as ClockSource},
+        recorder::{Recorder, Schedule},
+        trial::Trial,
+    },
+};
+use support::{cpus, created, experiment, real_directory, skip, trial};
+
+const SHORT: u32 = 100;
+const LONG: u32 = 600;
+
+fn rounds(work: &mut impl Work, clock: Clock, rounds: u32) {
+    let start_ns = clock.now_ns();
+    let end_ns = start_ns + 3_600_000_000_000;
+    let schedule = Schedule { start_ns, end_ns, slice_ns: 100_000_000 };
+    let mut recorder = Recorder::new(clock, schedule, true);
+    for _ in 0..rounds {
+        work.round(&mut recorder).expect("a good round");
+    }
+}
+
+fn with_source(run: impl FnOnce(&Source, &Place, &Trial)) {
+    let directory = real_directory().expect("looked for by the outer test");
+    let session = created(directory.path());
+    let experiment =
+        experiment("storage/randread-4k depth=32 op_bytes=4096 pattern=random");
+    let trial = trial(&experiment.params, session.target(), cpus(1), 100);
+    let load = Load::of(&trial).expect("good parameters");
+    let source = Source::open(&trial, load).expect("our own file");
+    let place = Place {
+        thread: 0,
+        cpu: trial.cpus()[0],
+        numa_node: None,
+        seed: trial.thread_seed(0),
+        clock: trial.spec.clock,
+    };
+    run(&source, &place, &trial);
+}
+
+fn inner_blocking(count: u32) {
+    with_source(|source, place, trial| {
+        let mut work = BlockingReads::new(source, place, 1).expect("memory");
+        rounds(&mut work, trial.spec.clock, count);
+    });
+}
+
+fn inner_ring(count: u32) {
+    with_source(|source, place, trial| {
+        let mut ring = Setup::SingleIssuer.build(32).expect("a ring");
+        let all = Registered { ring: true, file: true, buffers: true };
+        let reads = RingReads::new(&mut ring, all, source, place, 1)
+            .expect("registered");
+        let fill = Fill { depth: 32, batch: 32, want: 1 };
+        let mut work = RingWork::<_, _, true>::new(ring, Enter, reads, fill);
+        rounds(&mut work, trial.spec.clock, count);
+    });
+}
+
+fn inner_nops(count: u32) {
+    let ring = Setup::SingleIssuer.build(128).expect("a ring");
+    let fill = Fill { depth: 128, batch: 32, want: 32 };
+    let mut work =
+        RingWork::<_, _, true>::new(ring, Enter, Nops::new(128), fill);
+    rounds(&mut work, Clock::calibrate(&Root::system()), count);
+}
+
+macro_rules! inner {
+    ($($name:ident: $function:ident($rounds:expr);)*) => {
+        $(
+            #[test]
+            #[ignore = "started by the tests below, under strace"]
+            fn $name() {
+                $function($rounds);
+            }
+        )*
+    };
+}
+
+inner! {
+    blocking_short: inner_blocking(SHORT);
+    blocking_long: inner_blocking(LONG);
+    ring_short: inner_ring(SHORT);
+    ring_long: inner_ring(LONG);
+    nops_short: inner_nops(SHORT);
+    nops_long: inner_nops(LONG);
+}
+
+/// Calls by name of one inner test.
+fn count(inner: &str) -> Result<BTreeMap<String, i64>, String> {
+    let table = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+    let program = std::env::current_exe().map_err(|e| e.to_string())?;
+    let output = Command::new("strace")
+        .args(["-f", "-c", "-U", "calls,name", "-o"])
+        .arg(table.path())
+        .arg(program)
+        .args([inner, "--exact", "--ignored", "--test-threads=1"])
+        .output()
+        .map_err(|error| format!("strace: {error}"))?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("strace {inner}: {complaint}"));
+    }
+    let text = std::fs::read_to_string(table.path())
+        .map_err(|error| error.to_string())?;
+    Ok(text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let calls = words.next()?.parse().ok()?;
+            Some((words.next()?.to_owned(), calls))
+        })
+        .filter(|(name, _)| name != "total")
+        .collect())
+}
+
+/// How many more calls the long run makes, by name, where it makes more than
+/// a handful: a test harness's own thread may wait once more or less.
+fn difference(kind: &str) -> Option<BTreeMap<String, i64>> {
+    const HANDFUL: i64 = 20;
+    if Clock::calibrate(&Root::system()).source() == ClockSource::Monotonic {
+        // In most processes it is read without a system call, but not in all.
+        eprintln!("the clock is CLOCK_MONOTONIC");
+    }
+    let run = |length: &str| count(&format!("{kind}_{length}"));
+    let (short, long) = match (run("short"), run("long")) {
+        (Ok(short), Ok(long)) => (short, long),
+        (Err(reason), _) | (_, Err(reason)) => {
+            skip(&reason);
+            return None;
+        }
+    };
+    let difference = long
+        .iter()
+        .map(|(name, calls)| {
+            (name.clone(), calls - short.get(name).copied().unwrap_or(0))
+        })
+        .filter(|(_, more)| *more > HANDFUL)
+        .collect();
+    Some(difference)
+}
+
+fn expect_only(kind: &str, call: &str) {
+    let Some(difference) = difference(kind) else { return };
+    let names: Vec<&str> = difference.keys().map(String::as_str).collect();
+    assert_eq!(names, [call], "{difference:?}");
+    let more = difference[call];
+    let rounds = i64::from(LONG - SHORT);
+    // Draining at the end enters once or a few times more.
+    assert!((more - rounds).abs() <= 40, "{more} calls in {rounds} rounds");
+}
+
+#[test]
+fn a_blocking_round_is_one_pread() {
+    if real_directory().is_some() {
+        expect_only("blocking", "pread64");
+    }
+}
+
+#[test]
+fn a_round_of_a_ring_is_one_enter() {
+    if io_uring::IoUring::new(2).is_err() {
+        skip("no io_uring");
+        return;
+    }
+    if real_directory().is_some() {
+        expect_only("ring", "io_uring_enter");
+    }
+    expect_only("nops", "io_uring_enter");
+}

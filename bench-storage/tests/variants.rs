@@ -1,0 +1,248 @@
+//! Each variant of each experiment, on a small target of its own.
+
+mod support;
+
+use std::{io::Read, os::unix::fs::FileExt, process::Command};
+
+use bench_storage::{
+    SUITE,
+    contents::{BLOCK_BYTES, Seeded},
+    target::{Contents, TARGET_MIN_BYTES, prepare_sized},
+};
+use harness::{
+    measure::trial::{Outcome, TrialError},
+    suite::{Availability, Experiment, ProbeRequest, Role, Variant},
+};
+use support::{
+    TARGET_BYTES, alone, cpus, created, experiment, proof, real_directory,
+    request, run_on, skip, target_of, trial, variant,
+};
+
+const WINDOW_MS: u64 = 60;
+
+fn available(
+    experiment: &Experiment,
+    variant: &Variant,
+    target: &serde_json::Value,
+) -> bool {
+    let probe =
+        ProbeRequest { params: &experiment.params, cpus: &cpus(2), target };
+    match (variant.probe)(&probe) {
+        Availability::Available => true,
+        Availability::Unavailable { reason, remedy } => {
+            assert!(!reason.is_empty() && !remedy.is_empty());
+            skip(&format!("{}: {reason}; {remedy}", variant.id));
+            false
+        }
+    }
+}
+
+fn check(experiment: &Experiment, variant: &Variant, outcome: &Outcome) {
+    let what = format!("{} {}", experiment.key(), variant.id);
+    let ops = outcome.ops();
+    assert!(ops > 0, "{what}");
+    // Warm-up and drain are checked as well, but not counted.
+    assert!(outcome.evidence.verified_ops >= ops, "{what}");
+    assert_eq!(outcome.slices.len(), 6, "{what}");
+    assert_eq!(outcome.thread_ops.len(), outcome.shape.threads, "{what}");
+    let recorded = outcome.latencies.len();
+    let timed = outcome.shape.sampled_every > 0;
+    assert_eq!(recorded, if timed { ops } else { 0 }, "{what}");
+    if variant.role == Role::Bound || experiment.id == "storage/nop" {
+        assert_eq!(proof(outcome, "io_wq"), Some("no"), "{what}");
+        return;
+    }
+    assert_eq!(
+        proof(outcome, "direct"),
+        Some("yes"),
+        "{what}: {:?}",
+        outcome.evidence
+    );
+    if variant.id.starts_with("uring") {
+        assert_eq!(proof(outcome, "io_wq"), Some("no"), "{what}");
+        let is = |yes| Some(if yes { "yes" } else { "no" });
+        let fixed = ["uring-fixed", "uring-iopoll"].contains(&variant.id);
+        let file = fixed || variant.id == "uring-sqpoll";
+        assert_eq!(proof(outcome, "fixed_file"), is(file), "{what}");
+        assert_eq!(proof(outcome, "fixed_buffers"), is(fixed), "{what}");
+        assert_eq!(proof(outcome, "registered_ring"), is(fixed), "{what}");
+        let polled = variant.id == "uring-iopoll";
+        assert_eq!(proof(outcome, "polled"), is(polled), "{what}");
+    }
+    if variant.id == "uring-sqpoll" {
+        let poller = cpus(2).last().expect("a CPU").to_string();
+        assert_eq!(proof(outcome, "sqpoll_cpu"), Some(poller.as_str()));
+        return;
+    }
+    assert_eq!(outcome.evidence.degraded, [""; 0], "{what}");
+}
+
+#[test]
+fn every_variant_measures_and_proves_its_path() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let target = session.target();
+    for experiment in (SUITE.experiments)() {
+        for variant in &experiment.variants {
+            if !available(&experiment, variant, &target) {
+                continue;
+            }
+            let trial =
+                trial(&experiment.params, target.clone(), cpus(2), WINDOW_MS);
+            match (variant.worker)(&trial) {
+                Ok(outcome) => check(&experiment, variant, &outcome),
+                Err(error) => {
+                    panic!("{} {}: {error}", experiment.key(), variant.id)
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sqpoll_on_one_cpu_runs_and_is_degraded() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let experiment =
+        experiment("storage/randread-4k depth=32 op_bytes=4096 pattern=random");
+    let sqpoll = variant(&experiment, "uring-sqpoll");
+    if !available(&experiment, &sqpoll, &session.target()) {
+        return;
+    }
+    let trial = trial(&experiment.params, session.target(), cpus(1), WINDOW_MS);
+    let outcome = (sqpoll.worker)(&trial).expect("it runs");
+    assert!(outcome.ops() > 0);
+    let reasons = outcome.evidence.degraded.join("; ");
+    assert!(reasons.contains("SQPOLL shares the issuer's CPU"), "{reasons}");
+}
+
+#[test]
+fn a_session_for_nops_only_prepares_nothing() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut request = request(None, directory.path());
+    let nop = experiment("storage/nop batch=32 depth=128 op_bytes=0");
+    request.experiments = vec![nop.key()];
+    let session = (SUITE.prepare)(&request).expect("nothing to refuse");
+    assert!(session.target().is_null());
+    let forecast = (SUITE.forecast)(&request).expect("nothing to refuse");
+    assert_eq!(forecast.bytes_written, 0);
+    for variant in &nop.variants {
+        if !available(&nop, variant, &session.target()) {
+            continue;
+        }
+        let trial = trial(&nop.params, session.target(), cpus(1), WINDOW_MS);
+        let outcome = (variant.worker)(&trial).expect("NOPs need nothing");
+        check(&nop, variant, &outcome);
+    }
+}
+
+#[test]
+fn the_created_file_holds_what_it_should_and_is_inherited() {
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let target = target_of(session.as_ref());
+    let Contents::Seeded(seeded) = target.contents else {
+        panic!("created targets are seeded");
+    };
+    assert_eq!(target.bytes, TARGET_BYTES);
+    assert!(session.label().starts_with("created 64 MiB on "));
+    let left = std::fs::read_dir(directory.path()).expect("read").count();
+    assert_eq!(left, 0, "the file has no name");
+
+    let file = std::fs::File::open(&target.path).expect("open");
+    let mut block = vec![0; BLOCK_BYTES];
+    let last = TARGET_BYTES - BLOCK_BYTES as u64;
+    for offset in [0, 4096, 32 << 20, last] {
+        file.read_exact_at(&mut block, offset).expect("read");
+        seeded.verify(offset, &block).expect("as written");
+    }
+
+    let output = Command::new("head")
+        .args(["-c", "4096"])
+        .arg(&target.path)
+        .output()
+        .expect("head");
+    assert!(output.status.success(), "{output:?}");
+    seeded.verify(0, &output.stdout).expect("a child reads the same");
+    drop(session);
+    let gone = std::fs::File::open(&target.path)
+        .and_then(|mut file| file.read(&mut block));
+    // The number may have been given to another file meanwhile.
+    if gone.is_ok() {
+        assert!(seeded.verify(0, &block).is_err() || block[16..] == [0; 4080]);
+    }
+}
+
+#[test]
+fn data_of_another_run_is_wrong() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let mut target = target_of(session.as_ref());
+    target.contents = Contents::Seeded(Seeded { run_id: 1, seed: 42 });
+    for (key, id) in [
+        ("storage/randread-4k depth=1 op_bytes=4096 pattern=random", "pread"),
+        ("storage/randread-4k depth=32 op_bytes=4096 pattern=random", "uring"),
+        (
+            "storage/randread-4k depth=32 op_bytes=4096 pattern=random",
+            "uring-fixed",
+        ),
+    ] {
+        let experiment = experiment(key);
+        let variant = variant(&experiment, id);
+        if !available(&experiment, &variant, &session.target()) {
+            continue;
+        }
+        let error = run_on(&variant, &experiment.params, &target, WINDOW_MS)
+            .expect_err("another run id");
+        assert!(matches!(error, TrialError::Wrong(_)), "{error:?}");
+        assert!(error.to_string().contains("run id 0000000000000001"));
+    }
+}
+
+#[test]
+fn one_corrupt_byte_in_the_file_is_wrong_and_named() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let target = target_of(session.as_ref());
+    let offset = 100 * (128 << 10);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&target.path)
+        .expect("our own file");
+    file.write_all_at(&[0xaa], offset + 8).expect("corrupt");
+    file.sync_all().expect("sync");
+    let experiment = experiment(
+        "storage/seqread-128k depth=8 op_bytes=131072 pattern=sequential",
+    );
+    for id in ["pread-pool", "uring"] {
+        let variant = variant(&experiment, id);
+        if !available(&experiment, &variant, &session.target()) {
+            continue;
+        }
+        let error = run_on(&variant, &experiment.params, &target, 2_000)
+            .expect_err("a corrupt block");
+        let text = error.to_string();
+        assert!(matches!(error, TrialError::Wrong(_)), "{text}");
+        assert!(text.contains(&format!("offset {offset}")), "{text}");
+        assert!(text.contains("block 3200"), "{text}");
+    }
+}
+
+#[test]
+fn a_forecast_says_what_would_be_written_and_writes_nothing() {
+    let Some(directory) = real_directory() else { return };
+    let request = request(None, directory.path());
+    let forecast = (SUITE.forecast)(&request).expect("room for 1 GiB");
+    assert_eq!(forecast.bytes_written, 1 << 30);
+    assert!(forecast.touches[0].contains("created 1 GiB on "));
+    let left = std::fs::read_dir(directory.path()).expect("read").count();
+    assert_eq!(left, 0);
+    // A size below the limit for existing targets is the tests' own choice.
+    assert_eq!(TARGET_BYTES, TARGET_MIN_BYTES);
+    drop(prepare_sized(&request, TARGET_BYTES).expect("a small one"));
+}

@@ -1,0 +1,73 @@
+//! The commands, one file each.
+
+mod check;
+mod completions;
+mod list;
+mod run;
+mod schema;
+mod topology;
+
+use clap::{Parser, Subcommand};
+use harness::{
+    run::{exit::Exit, filter::FilterError, runner::RunError},
+    suite::Suite,
+};
+
+/// Which way of moving bytes is faster on this machine, by how much, at what
+/// CPU cost, and how sure are we?
+#[derive(Debug, Parser)]
+#[command(
+    name = "bypass",
+    version,
+    after_help = "Exit codes: 0 done; 1 gate failed; 2 usage or \
+        configuration; 3 environment refused, or nothing but skips; 4 \
+        measurement invalid or wrong; 5 unsafe target refused; 70 bug; 130 \
+        interrupted."
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure: interleaved blocks of fresh, pinned worker processes.
+    Run(Box<run::Run>),
+    /// Show experiments and variants, and which of them run here.
+    List(list::List),
+    /// Derive the verdicts of a run again and look for edits.
+    Check(check::Check),
+    /// Show CPUs, caches, NUMA nodes and devices.
+    Topology(topology::Topology),
+    /// Describe the files of a run.
+    Schema(schema::Schema),
+    /// Print a completion script for a shell.
+    Completions(completions::Completions),
+}
+
+impl Command {
+    /// Runs the command.
+    pub fn run(self, suites: &[Suite]) -> anyhow::Result<Exit> {
+        match self {
+            Self::Run(run) => run.run(suites),
+            Self::List(list) => list.run(suites),
+            Self::Check(check) => check.run(),
+            Self::Topology(topology) => topology.run(),
+            Self::Schema(schema) => schema.run(),
+            Self::Completions(completions) => completions.run(),
+        }
+    }
+}
+
+/// The exit code of an error, by what caused it.
+pub fn exit_of(error: &anyhow::Error) -> Exit {
+    if let Some(error) = error.downcast_ref::<RunError>() {
+        return error.exit();
+    }
+    if error.downcast_ref::<FilterError>().is_some() {
+        return Exit::Usage;
+    }
+    Exit::Environment
+}

@@ -1,0 +1,310 @@
+//! `bypass run`: plan, measure, decide.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use harness::{
+    machine::cpu_set::CpuSet,
+    run::{
+        bench::workspace_root,
+        exit::Exit,
+        filter::Filter,
+        options::{Mode, RunOptions, fresh_seed},
+        output::{self, Format},
+        progress::human_duration,
+        runner::{self, Destination, Preview},
+    },
+    suite::{RefusalKind, Suite},
+};
+
+/// Blocks beyond this add nothing that a longer window would not.
+const BLOCKS_MAX: u64 = 200;
+
+/// Arguments of `bypass run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Globs on ids and `key=value` terms; all experiments if none.
+    /// `randread depth=32`, `storage/*`, `ipc/ping-pong/ring`.
+    filters: Vec<Filter>,
+    /// Directory of all runs [default: results/ of the workspace, or of the
+    /// working directory].
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    /// Appended to the name of the run's directory.
+    #[arg(long)]
+    label: Option<String>,
+    /// 10 blocks of 0.5 s.
+    #[arg(long, conflicts_with = "precise")]
+    quick: bool,
+    /// 30 blocks of 2 s.
+    #[arg(long)]
+    precise: bool,
+    /// Blocks per session: one trial of each variant each [default: 12].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=BLOCKS_MAX))]
+    blocks: Option<u64>,
+    /// Sessions: everything set up anew for each. Comparing runs needs 4.
+    #[arg(long, default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..=100))]
+    sessions: u64,
+    /// Measured time of a trial, such as 500ms or 2s [default: 2s].
+    #[arg(long, value_parser = duration_ns)]
+    window: Option<u64>,
+    /// Decides orders, addresses and contents [default: a fresh one].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// CPUs to use, in the kernel's list format [default: a sensible choice].
+    #[arg(long, value_name = "LIST", value_parser = some_cpus)]
+    cpus: Option<CpuSet>,
+    /// What storage works on: a directory in which a file is created, an
+    /// existing file or a block device (both are only read).
+    #[arg(long, value_name = "PATH")]
+    target: Option<PathBuf>,
+    /// Only experiments that carry this tag, such as `core`.
+    #[arg(long)]
+    tag: Option<String>,
+    /// Go on with an interrupted run, in the same order.
+    #[arg(long, value_name = "DIR", conflicts_with_all = [
+        "filters", "results", "label", "quick", "precise", "blocks",
+        "sessions", "window", "seed", "cpus", "target", "tag", "dry_run",
+    ])]
+    resume: Option<PathBuf>,
+    /// Show the plan, the time, the bytes to be written and the devices
+    /// touched; change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Refuse a machine that is not fit for a result to publish.
+    #[arg(long)]
+    strict: bool,
+    /// One JSON document on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Run {
+    /// Runs the command.
+    pub fn run(self, suites: &[Suite]) -> anyhow::Result<Exit> {
+        let report = match &self.resume {
+            Some(directory) => runner::resume(suites, directory, None)?,
+            None => {
+                let options = self.options()?;
+                let root = self.results_root()?;
+                if self.dry_run {
+                    let preview = runner::preview(suites, &options, &root)?;
+                    return self.show(&preview, &options);
+                }
+                runner::run(suites, &options, &Destination::New(root), None)?
+            }
+        };
+        let format = if self.json { Format::Json } else { Format::Text };
+        crate::printed(output::print(&report, format))?;
+        Ok(report.exit)
+    }
+
+    fn options(&self) -> anyhow::Result<RunOptions> {
+        let mode = match (self.quick, self.precise) {
+            (true, _) => Mode::Quick,
+            (_, true) => Mode::Precise,
+            _ => Mode::Default,
+        };
+        let seed = self.seed.unwrap_or_else(fresh_seed);
+        let mut options = RunOptions::new(mode, seed);
+        options.filters.clone_from(&self.filters);
+        options.tag.clone_from(&self.tag);
+        options.strict = self.strict;
+        options.sessions = usize::try_from(self.sessions)?;
+        if let Some(label) = &self.label {
+            options.label.clone_from(label);
+        }
+        if let Some(blocks) = self.blocks {
+            options.blocks = usize::try_from(blocks)?;
+        }
+        if let Some(window_ns) = self.window {
+            options.window_ns = window_ns;
+        }
+        options.cpus.clone_from(&self.cpus);
+        if let Some(target) = &self.target {
+            // Sessions and resumption may have another working directory.
+            options.target =
+                Some(std::path::absolute(target).with_context(|| {
+                    format!("--target {}", target.display())
+                })?);
+        }
+        Ok(options)
+    }
+
+    fn results_root(&self) -> anyhow::Result<PathBuf> {
+        let root = match &self.results {
+            Some(directory) => directory.clone(),
+            None => {
+                let here =
+                    std::env::current_dir().context("working directory")?;
+                let home: &Path = workspace_root(&here).unwrap_or(&here);
+                home.join("results")
+            }
+        };
+        std::path::absolute(&root)
+            .with_context(|| format!("--results {}", root.display()))
+    }
+
+    fn show(
+        &self,
+        preview: &Preview,
+        options: &RunOptions,
+    ) -> anyhow::Result<Exit> {
+        let text = if self.json {
+            format!("{:#}\n", preview_json(preview, options))
+        } else {
+            preview_text(preview, options)
+        };
+        crate::printed(output::write_stdout(&text))?;
+        let kinds =
+            preview.forecasts.iter().filter_map(|(_, f)| f.as_ref().err());
+        Ok(kinds
+            .map(|refusal| match refusal.kind {
+                RefusalKind::Usage => Exit::Usage,
+                RefusalKind::Environment => Exit::Environment,
+                RefusalKind::UnsafeTarget => Exit::UnsafeTarget,
+            })
+            .max()
+            .unwrap_or(Exit::Done))
+    }
+}
+
+fn preview_text(preview: &Preview, options: &RunOptions) -> String {
+    let mut text = String::new();
+    for planned in &preview.planned {
+        let variants: Vec<&str> =
+            planned.experiment.variants.iter().map(|v| v.id).collect();
+        let cpus = CpuSet::from_iter(planned.cpus.iter().copied());
+        let place = match &planned.lack {
+            Some((reason, remedy)) => format!("skipped: {reason}; {remedy}"),
+            None => format!("on CPUs {cpus}"),
+        };
+        text.push_str(&format!(
+            "{}\n  {place}\n  {}\n",
+            planned.experiment.key(),
+            variants.join(" ")
+        ));
+    }
+    text.push_str(&format!(
+        "\n{} session(s) of {} blocks, {} trials of {:.1} s: about {}\n",
+        options.sessions,
+        options.blocks,
+        preview.trials,
+        (options.warmup_ns + options.window_ns) as f64 / 1e9,
+        human_duration(preview.duration)
+    ));
+    for (suite, forecast) in &preview.forecasts {
+        match forecast {
+            Ok(forecast) => {
+                text.push_str(&format!(
+                    "{suite}: writes {} bytes per session{}\n",
+                    forecast.bytes_written,
+                    forecast
+                        .touches
+                        .iter()
+                        .map(|touch| format!("; {touch}"))
+                        .collect::<String>()
+                ));
+            }
+            Err(refusal) => {
+                text.push_str(&format!("{suite}: refused: {refusal}\n"));
+            }
+        }
+    }
+    text
+}
+
+fn preview_json(preview: &Preview, options: &RunOptions) -> serde_json::Value {
+    let experiments: Vec<_> = preview
+        .planned
+        .iter()
+        .map(|p| {
+            serde_json::json!({
+                "experiment": p.experiment.id,
+                "params": p.experiment.params,
+                "cpus": p.cpus,
+                "skipped": p.lack.as_ref().map(|(reason, _)| reason),
+                "variants": p.experiment.variants.iter()
+                    .map(|v| v.id).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let forecasts: Vec<_> = preview
+        .forecasts
+        .iter()
+        .map(|(suite, forecast)| match forecast {
+            Ok(f) => serde_json::json!({
+                "suite": suite,
+                "bytes_written": f.bytes_written,
+                "touches": f.touches,
+            }),
+            Err(refusal) => serde_json::json!({
+                "suite": suite,
+                "refused": refusal.to_string(),
+            }),
+        })
+        .collect();
+    serde_json::json!({
+        "options": options,
+        "experiments": experiments,
+        "trials": preview.trials,
+        "duration_s": preview.duration.as_secs_f64(),
+        "suites": forecasts,
+    })
+}
+
+/// A list that is not empty, which the kernel's format allows.
+fn some_cpus(text: &str) -> Result<CpuSet, String> {
+    let cpus: CpuSet = text.parse().map_err(|e| format!("{e}"))?;
+    if cpus.is_empty() {
+        return Err("the list is empty; give one such as 1-3,8".to_owned());
+    }
+    Ok(cpus)
+}
+
+/// `500ms`, `2s`, `1m`; a bare number is seconds.
+fn duration_ns(text: &str) -> Result<u64, String> {
+    const LEAST_NS: f64 = 20e6;
+    const MOST_NS: f64 = 3_600e9;
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let scale = match unit.trim() {
+        "ms" => 1e6,
+        "" | "s" => 1e9,
+        "m" | "min" => 60e9,
+        _ => return Err(format!("unit `{unit}` is not ms, s or min")),
+    };
+    let ns = number
+        .parse::<f64>()
+        .map(|number| number * scale)
+        .map_err(|_| format!("`{number}` is not a number"))?;
+    if !(LEAST_NS..=MOST_NS).contains(&ns) {
+        return Err(format!("{text} is not between 20ms and 60min"));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to lie between 20 ms and an hour"
+    )]
+    Ok(ns.round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration_ns("500ms"), Ok(500_000_000));
+        assert_eq!(duration_ns("2s"), Ok(2_000_000_000));
+        assert_eq!(duration_ns("1.5"), Ok(1_500_000_000));
+        assert_eq!(duration_ns("1min"), Ok(60_000_000_000));
+        for bad in ["", "2h", "1ms", "2 days", "-1s", "9999min"] {
+            assert!(duration_ns(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `bypass`: what kernel bypass buys you on your machine.
+//!
+//! Exit codes: 0 done; 1 gate failed; 2 usage or configuration; 3 environment
+//! refused, or nothing but skips; 4 measurement invalid or wrong; 5 unsafe
+//! target refused; 70 bug; 130 interrupted.
+
+mod command;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use harness::{
+    run::{exit::Exit, worker},
+    suite::Suite,
+};
+
+/// Everything that can be measured.
+const SUITES: &[Suite] =
+    &[bench_storage::SUITE, bench_net::SUITE, bench_ipc::SUITE];
+
+fn main() -> ExitCode {
+    if let Some(code) = worker::enter(SUITES) {
+        return code;
+    }
+    let exit = match command::Arguments::parse().command.run(SUITES) {
+        Ok(exit) => exit,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            command::exit_of(&error)
+        }
+    };
+    exit.into()
+}
+
+/// A pipe that nobody reads any more is success, as for `head`.
+fn printed(result: std::io::Result<()>) -> anyhow::Result<Exit> {
+    match result {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) => {
+            Err(anyhow::Error::new(error).context("writing to standard output"))
+        }
+    }
+}

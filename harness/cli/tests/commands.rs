@@ -1,0 +1,231 @@
+//! The commands as a person runs them.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+const BYPASS: &str = env!("CARGO_BIN_EXE_bypass");
+
+fn bypass(arguments: &[&str]) -> Output {
+    Command::new(BYPASS).args(arguments).output().expect("bypass")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A directory on the file system of the build, which is a real one where
+/// `/tmp` often is not.
+fn scratch() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("bypass cli ")
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("temporary directory")
+}
+
+/// A run that needs nothing special, short.
+fn short_run(root: &Path) -> Output {
+    Command::new(BYPASS)
+        .args(["run", "ipc/ping-pong/futex", "op_bytes=8", "--quick"])
+        .args(["--window", "30ms", "--blocks", "6", "--results"])
+        .arg(root)
+        .output()
+        .expect("bypass")
+}
+
+#[test]
+fn list_names_every_suite_and_starts_fast() {
+    let begun = Instant::now();
+    let output = bypass(&["list"]);
+    let took = begun.elapsed();
+    assert_eq!(output.status.code(), Some(0));
+    let list = text(&output.stdout);
+    for id in ["storage/randread-4k", "ipc/ping-pong", "ipc/spsc-stream"] {
+        assert!(list.contains(id), "{id}");
+    }
+    // 5 ms here; the bound is for a debug build on a busy machine.
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let json = bypass(&["list", "--json"]);
+    let value: serde_json::Value =
+        serde_json::from_slice(&json.stdout).expect("JSON");
+    assert!(value.as_array().is_some_and(|list| list.len() > 5));
+}
+
+#[test]
+fn usage_errors_name_the_word_and_end_with_2() {
+    for (arguments, expected) in [
+        (&["run", "randraed-4k"][..], "storage/randread-4k"),
+        (&["run", "dpeth=3"], "depth"),
+        (&["run", "--window", "3h"], "unit `h`"),
+        (&["run", "--blocks", "0"], "--blocks"),
+        (&["run", "--cpus", "0-x"], "0-x"),
+        (&["run", "--cpus", ""], "the list is empty"),
+        (&["run", "--cpus", "9999"], "9999"),
+        (&["run", "--blocks", "5", "ipc/ping-pong"], "--blocks"),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        let output = bypass(arguments);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?} {message}");
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn a_dry_run_tells_and_changes_nothing() {
+    let directory = scratch();
+    let root = directory.path().join("results");
+    let output = Command::new(BYPASS)
+        .args(["run", "--dry-run", "--quick", "--results"])
+        .arg(&root)
+        .output()
+        .expect("bypass");
+    let plan = text(&output.stdout);
+    assert!(plan.contains("trials of"), "{plan}");
+    assert!(plan.contains("storage: writes"), "{plan}");
+    assert!(!root.exists());
+}
+
+#[test]
+fn a_run_can_be_checked_and_an_edit_is_found() {
+    let directory = scratch();
+    let root = directory.path().join("results with space");
+    let output = short_run(&root);
+    // 3: a single CPU; 4: too noisy for 30 ms windows.
+    let code = output.status.code();
+    assert!(matches!(code, Some(0 | 3 | 4)), "{}", text(&output.stderr));
+    let run = std::fs::read_dir(&root)
+        .expect("results")
+        .flatten()
+        .next()
+        .expect("one run")
+        .path();
+    let check = Command::new(BYPASS).arg("check").arg(&run).output();
+    let check = check.expect("bypass");
+    assert_eq!(check.status.code(), Some(0), "{}", text(&check.stdout));
+    let file = run.join("trials.csv");
+    let rows = std::fs::read_to_string(&file).expect("trials.csv");
+    std::fs::write(&file, rows.replacen("futex", "fu\u{0}tex", 1))
+        .expect("edit");
+    let check = Command::new(BYPASS).arg("check").arg(&run).output();
+    let check = check.expect("bypass");
+    assert_eq!(check.status.code(), Some(4), "{}", text(&check.stdout));
+    assert!(text(&check.stdout).contains("problem"));
+}
+
+#[test]
+fn check_wants_the_directory_of_a_run() {
+    let directory = scratch();
+    let output =
+        Command::new(BYPASS).arg("check").arg(directory.path()).output();
+    let output = output.expect("bypass");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("run.json"));
+}
+
+#[test]
+fn results_that_cannot_be_made_end_with_3() {
+    let output = bypass(&[
+        "run",
+        "--quick",
+        "ipc/ping-pong/ring",
+        "--results",
+        "/proc/x",
+    ]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("/proc/x"));
+}
+
+#[test]
+fn a_tmpfs_target_is_refused_with_3() {
+    if !Path::new("/dev/shm").is_dir() {
+        eprintln!("SKIPPED: no /dev/shm here");
+        return;
+    }
+    let directory = scratch();
+    let output = Command::new(BYPASS)
+        .args(["run", "--quick", "storage/randread-4k", "depth=1"])
+        .args(["--target", "/dev/shm", "--results"])
+        .arg(directory.path())
+        .output()
+        .expect("bypass");
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("tmpfs"));
+}
+
+#[test]
+fn one_cpu_skips_what_needs_two_and_says_so() {
+    let directory = scratch();
+    let output = Command::new("taskset")
+        .args(["-c", "0", BYPASS, "run", "--quick", "ipc/ping-pong/ring"])
+        .arg("--results")
+        .arg(directory.path())
+        .output();
+    let Ok(output) = output else {
+        eprintln!("SKIPPED: no taskset here");
+        return;
+    };
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("needs 2 CPUs, 1 allowed"), "{table}");
+}
+
+#[test]
+fn strict_refuses_an_unfit_machine_before_measuring() {
+    let directory = scratch();
+    let output = Command::new(BYPASS)
+        .args(["run", "--strict", "ipc/ping-pong/ring", "--results"])
+        .arg(directory.path().join("r"))
+        .output()
+        .expect("bypass");
+    // A debug build is never fit, whatever the machine.
+    if cfg!(debug_assertions) {
+        assert_eq!(output.status.code(), Some(3));
+        assert!(text(&output.stderr).contains("--release"));
+        assert!(!directory.path().join("r").exists());
+    }
+}
+
+#[test]
+fn no_home_is_no_problem() {
+    let output =
+        Command::new(BYPASS).arg("list").env_clear().output().expect("bypass");
+    assert_eq!(output.status.code(), Some(0));
+    let directory = scratch();
+    let output = Command::new(BYPASS)
+        .args(["run", "--dry-run", "--results"])
+        .arg(directory.path())
+        .env_clear()
+        .output()
+        .expect("bypass");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn topology_schema_and_completions_print() {
+    for (arguments, expected) in [
+        (&["topology"][..], "CPUs:"),
+        (&["topology", "--json"], "\"allowed\""),
+        (&["schema"], "trials.csv"),
+        (&["schema", "--json"], "\"schema_version\""),
+        (&["completions", "bash"], "_bypass"),
+    ] {
+        let output = bypass(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(text(&output.stdout).contains(expected), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_success() {
+    use std::process::Stdio;
+    let mut child = Command::new(BYPASS)
+        .arg("schema")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("bypass");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("wait").code(), Some(0));
+}

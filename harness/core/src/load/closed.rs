@@ -1,0 +1,395 @@
+//! The closed loop: each thread starts its next op when an earlier one has
+//! completed, at a fixed depth. What it yields is service time and capacity;
+//! it is never called latency under load.
+//!
+//! All threads run before and after the window: they prepare, wait at a gate,
+//! confirm that they run, measure, and go on until the last thread has left
+//! the window and the observer has looked.
+
+use std::{
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    machine::{
+        cpu_set::{Cpu, CpuSet, NumaNode},
+        placement,
+    },
+    measure::{
+        clock::Clock,
+        cost::ProcessCost,
+        observer::Observer,
+        recorder::{Recorder, Schedule},
+        trial::{Evidence, Outcome, Shape, Trial, TrialError},
+        validity::Signals,
+    },
+};
+
+/// Between the gate and the warm-up: time for the threads to wake up.
+const GATE_NS: u64 = 2_000_000;
+
+/// The observer begins to look this long before the window opens, so that its
+/// own reading of `/proc` falls outside: some 3 ms with 200 processes.
+const OBSERVER_MARGIN_NS: u64 = 20_000_000;
+
+/// It looks again this long after the window has closed.
+const OBSERVER_DELAY_NS: u64 = 100_000;
+
+/// The hot loop of one thread of one variant.
+pub trait Work {
+    /// Performs a round of ops, verifies each, stamps once all of them are
+    /// complete, then records them: `recorder.stamp_ns()`, then
+    /// `recorder.complete(..)` or `count(..)`. A round should last between a
+    /// microsecond and a few milliseconds. It does not allocate, lock, log or
+    /// format, and makes no system call but the variant's own.
+    ///
+    /// # Errors
+    /// The op that failed or was wrong; it ends the trial.
+    fn round(&mut self, recorder: &mut Recorder) -> Result<(), TrialError>;
+
+    /// Completes what is in flight and says what was proven.
+    ///
+    /// # Errors
+    /// What was found wrong only at the end, such as a lost message.
+    fn finish(self) -> Result<Evidence, TrialError>;
+}
+
+/// Where a thread runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Number of the thread, from 0.
+    pub thread: usize,
+    /// The CPU that it is pinned to.
+    pub cpu: Cpu,
+    /// Where its memory belongs.
+    pub numa_node: Option<NumaNode>,
+    /// A seed of its own.
+    pub seed: u64,
+    /// The trial's clock.
+    pub clock: Clock,
+}
+
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+    running: AtomicUsize,
+    past_end: AtomicUsize,
+    /// The observer has looked: threads may end, and be gone from `/proc`.
+    observed: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+enum GateState {
+    Closed,
+    Open(Schedule),
+    Abandoned,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self {
+            state: Mutex::new(GateState::Closed),
+            changed: Condvar::new(),
+            running: AtomicUsize::new(0),
+            past_end: AtomicUsize::new(0),
+            observed: AtomicBool::new(false),
+        }
+    }
+
+    fn set(&self, state: GateState) {
+        // No holder of this lock can panic: it only copies a value.
+        *self.state.lock().unwrap_or_else(|e| e.into_inner()) = state;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) -> Option<Schedule> {
+        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        loop {
+            match *state {
+                GateState::Open(schedule) => return Some(schedule),
+                GateState::Abandoned => return None,
+                GateState::Closed => {
+                    state = self
+                        .changed
+                        .wait(state)
+                        .unwrap_or_else(|e| e.into_inner());
+                }
+            }
+        }
+    }
+}
+
+/// A thread's way past the end of the window. The others wait for it, so it
+/// passes also when it fails or panics.
+struct Passage<'a> {
+    gate: &'a Gate,
+    passed: bool,
+}
+
+impl Passage<'_> {
+    fn pass(&mut self) {
+        if !self.passed {
+            self.passed = true;
+            self.gate.past_end.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        self.pass();
+    }
+}
+
+struct ThreadResult {
+    slices: Vec<u64>,
+    latencies: Histogram<u64>,
+    evidence: Evidence,
+}
+
+/// Runs a closed loop of `shape.threads` threads, thread *i* pinned to the
+/// trial's CPU *i* modulo their number; `make` is called on the thread itself,
+/// after it was pinned.
+///
+/// # Errors
+/// Wrong data, if a thread saw any; else the first thread's failure.
+pub fn run<W, F>(
+    trial: &Trial,
+    shape: Shape,
+    make: F,
+) -> Result<Outcome, TrialError>
+where
+    W: Work,
+    F: Fn(&Place) -> Result<W, TrialError> + Sync,
+{
+    let gate = Gate::new();
+    let observer = Observer::new(trial);
+    let places = (0..shape.threads)
+        .map(|thread| place(trial, thread))
+        .collect::<Result<Vec<_>, _>>()?;
+    let slices = schedule_from(trial, 0).slices();
+    thread::scope(|scope| {
+        let (ready, prepared) = mpsc::channel();
+        let mut handles = Vec::with_capacity(shape.threads);
+        for place in &places {
+            let (gate, make, ready) = (&gate, &make, ready.clone());
+            let shape = &shape;
+            let spawned = thread::Builder::new()
+                .name(format!("load-{}", place.thread))
+                .spawn_scoped(scope, move || {
+                    run_thread(shape, slices, place, gate, make, ready)
+                });
+            match spawned {
+                Ok(handle) => handles.push(handle),
+                Err(error) => {
+                    gate.set(GateState::Abandoned);
+                    return Err(TrialError::setup(format!(
+                        "starting thread {}: {error}; raise `ulimit -u` or \
+                         the control group's pids.max, or use fewer --cpus",
+                        place.thread
+                    )));
+                }
+            }
+        }
+        drop(ready);
+        let all_ready =
+            prepared.iter().filter(|ok| *ok).count() == shape.threads;
+        let observed = if all_ready {
+            Some(open_and_observe(trial, &shape, &gate, observer))
+        } else {
+            gate.set(GateState::Abandoned);
+            None
+        };
+        let mut results = Vec::with_capacity(shape.threads);
+        let mut failures = Vec::new();
+        for handle in handles {
+            match handle.join() {
+                Ok(Ok(Some(result))) => results.push(result),
+                // Abandoned because another thread failed.
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => failures.push(error),
+                Err(_) => failures.push(TrialError::setup("a thread panicked")),
+            }
+        }
+        // Wrong data outweighs whatever went wrong beside it.
+        let wrong =
+            failures.iter().position(|e| matches!(e, TrialError::Wrong(_)));
+        if !failures.is_empty() {
+            return Err(failures.swap_remove(wrong.unwrap_or(0)));
+        }
+        let (schedule, cost, signals) = observed.ok_or_else(|| {
+            TrialError::setup("threads ended before they were ready")
+        })??;
+        merge(trial, shape, schedule, results, cost, signals)
+    })
+}
+
+fn place(trial: &Trial, thread: usize) -> Result<Place, TrialError> {
+    let cpus = trial.cpus();
+    if cpus.is_empty() {
+        return Err(TrialError::setup("the trial has no CPU"));
+    }
+    Ok(Place {
+        thread,
+        cpu: cpus[thread % cpus.len()],
+        numa_node: trial.spec.numa_node,
+        seed: trial.thread_seed(thread),
+        clock: trial.spec.clock,
+    })
+}
+
+fn run_thread<W: Work>(
+    shape: &Shape,
+    slices: usize,
+    place: &Place,
+    gate: &Gate,
+    make: &(impl Fn(&Place) -> Result<W, TrialError> + Sync),
+    ready: mpsc::Sender<bool>,
+) -> Result<Option<ThreadResult>, TrialError> {
+    let made = pin(place).and_then(|()| {
+        let timed = shape.sampled_every > 0;
+        let recorder = Recorder::prepare(place.clock, slices, timed);
+        Ok((make(place)?, recorder))
+    });
+    // The receiver is read until all senders are gone, so it is still there,
+    // and this one must go before the gate.
+    let _ = ready.send(made.is_ok());
+    drop(ready);
+    let (mut work, mut recorder) = made?;
+    let Some(schedule) = gate.wait() else { return Ok(None) };
+    recorder.begin(schedule);
+    let mut passage = Passage { gate, passed: false };
+    drive(&mut work, &mut recorder, shape.threads, &mut passage)?;
+    drop(passage);
+    check_place(place)?;
+    let evidence = work.finish()?;
+    let (slices, latencies) = recorder.into_parts();
+    Ok(Some(ThreadResult { slices, latencies, evidence }))
+}
+
+/// The loop around the hot loop.
+fn drive<W: Work>(
+    work: &mut W,
+    recorder: &mut Recorder,
+    threads: usize,
+    passage: &mut Passage<'_>,
+) -> Result<(), TrialError> {
+    let gate = passage.gate;
+    recorder.stamp_ns();
+    work.round(recorder)?;
+    gate.running.fetch_add(1, Ordering::Release);
+    while !recorder.finished() {
+        work.round(recorder)?;
+    }
+    passage.pass();
+    // Acquire pairs with the Release of each other thread's increment, and
+    // with the observer's.
+    while gate.past_end.load(Ordering::Acquire) < threads
+        || !gate.observed.load(Ordering::Acquire)
+    {
+        work.round(recorder)?;
+    }
+    Ok(())
+}
+
+fn pin(place: &Place) -> Result<(), TrialError> {
+    placement::pin_current_thread(&CpuSet::from_iter([place.cpu]))
+        .map(|_| ())
+        .map_err(|error| TrialError::setup(error.to_string()))
+}
+
+/// A pinned thread cannot migrate unless somebody changed its mask meanwhile.
+fn check_place(place: &Place) -> Result<(), TrialError> {
+    match placement::current_cpu() {
+        Some(cpu) if cpu != place.cpu => Err(TrialError::setup(format!(
+            "thread {} was pinned to CPU {} but ended on CPU {}; something \
+             changed its affinity mask",
+            place.thread, place.cpu.0, cpu.0
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the gate, sleeps through the window and looks at the machine on both
+/// sides of it.
+fn open_and_observe(
+    trial: &Trial,
+    shape: &Shape,
+    gate: &Gate,
+    mut observer: Observer,
+) -> Result<(Schedule, ProcessCost, Signals), TrialError> {
+    let clock = trial.spec.clock;
+    let schedule =
+        schedule_from(trial, clock.now_ns() + GATE_NS + trial.spec.warmup_ns);
+    gate.set(GateState::Open(schedule));
+    sleep_until(clock, schedule.start_ns.saturating_sub(OBSERVER_MARGIN_NS));
+    observer.open();
+    sleep_until(clock, schedule.start_ns);
+    // Acquire pairs with the Release in `drive`.
+    let running = gate.running.load(Ordering::Acquire);
+    sleep_until(clock, schedule.end_ns + OBSERVER_DELAY_NS);
+    let (cost, signals) = observer.close();
+    gate.observed.store(true, Ordering::Release);
+    if running < shape.threads {
+        return Err(TrialError::setup(format!(
+            "only {running} of {} threads had completed a round when the \
+             window opened; a longer warm-up may help",
+            shape.threads
+        )));
+    }
+    Ok((schedule, cost, signals))
+}
+
+fn schedule_from(trial: &Trial, start_ns: u64) -> Schedule {
+    Schedule {
+        start_ns,
+        end_ns: start_ns + trial.spec.window_ns,
+        slice_ns: trial.spec.slice_ns,
+    }
+}
+
+fn sleep_until(clock: Clock, deadline_ns: u64) {
+    loop {
+        let now_ns = clock.now_ns();
+        if now_ns >= deadline_ns {
+            return;
+        }
+        thread::sleep(Duration::from_nanos(deadline_ns - now_ns));
+    }
+}
+
+fn merge(
+    trial: &Trial,
+    shape: Shape,
+    schedule: Schedule,
+    results: Vec<ThreadResult>,
+    cost: ProcessCost,
+    signals: Signals,
+) -> Result<Outcome, TrialError> {
+    let mut slices = vec![0; schedule.slices()];
+    let mut thread_ops = Vec::with_capacity(results.len());
+    let mut latencies = crate::measure::recorder::new_histogram();
+    let mut evidence = Evidence::default();
+    for result in results {
+        for (sum, ops) in slices.iter_mut().zip(&result.slices) {
+            *sum += ops;
+        }
+        thread_ops.push(result.slices.iter().sum());
+        latencies.add(&result.latencies).map_err(|error| {
+            TrialError::setup(format!("merging histograms: {error}"))
+        })?;
+        evidence.absorb(result.evidence);
+    }
+    Ok(Outcome::new(
+        trial, shape, schedule, slices, thread_ops, latencies, evidence, cost,
+        signals,
+    ))
+}

@@ -1,0 +1,152 @@
+//! What is the same and what changed between two environments.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Environment;
+use crate::machine::topology::Topology;
+
+/// Facts that change by themselves while nothing about the machine does.
+const VOLATILE: [&str; 2] = ["load_average", "swap_used_bytes"];
+
+/// The environment's facts that must be equal for a run to go on where it
+/// stopped.
+const IDENTIFYING: [&str; 12] = [
+    "architecture",
+    "clocksource",
+    "cmdline",
+    "cpu_limit",
+    "cpu_model",
+    "frequency",
+    "io_uring_disabled",
+    "kernel_release",
+    "kernel_version",
+    "microcode",
+    "mitigations",
+    "transparent_hugepages",
+];
+
+/// How an unknown value is written.
+const UNKNOWN: &str = "unknown";
+
+/// A fact that is not the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Which fact, `mitigations.spectre_v2`.
+    pub key: String,
+    /// Its value on the first side, `unknown` where there is none.
+    pub before: String,
+    /// Its value on the second side.
+    pub after: String,
+}
+
+/// What differs between two environments, without what changes by itself.
+pub fn differences(
+    before: &Environment,
+    after: &Environment,
+) -> Vec<Difference> {
+    compare(&facts(before), &facts(after))
+}
+
+/// The facts that must be equal for `--resume`, one `key=value` per line.
+pub fn fingerprint(environment: &Environment, topology: &Topology) -> String {
+    let mut all = facts(environment);
+    all.retain(|key, _| {
+        let first = key.split('.').next().unwrap_or(key);
+        IDENTIFYING.contains(&first)
+    });
+    let mut add = |key: &str, value: String| {
+        all.insert(format!("topology.{key}"), value);
+    };
+    add("online", topology.online.to_string());
+    add("cores", topology.cores().len().to_string());
+    add("packages", topology.packages.len().to_string());
+    add("nodes", topology.nodes.len().to_string());
+    let isolated = topology.isolated.as_ref();
+    add("isolated", isolated.map_or(UNKNOWN.into(), |set| set.to_string()));
+    all.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
+}
+
+/// What differs between two fingerprints.
+pub fn fingerprint_changes(before: &str, after: &str) -> Vec<Difference> {
+    let parse = |text: &str| -> BTreeMap<String, String> {
+        text.lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    };
+    compare(&parse(before), &parse(after))
+}
+
+fn compare(
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Vec<Difference> {
+    let value = |side: &BTreeMap<String, String>, key: &str| {
+        side.get(key).cloned().unwrap_or_else(|| UNKNOWN.to_owned())
+    };
+    let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    keys.into_iter()
+        .map(|key| Difference {
+            key: key.clone(),
+            before: value(before, key),
+            after: value(after, key),
+        })
+        .filter(|difference| difference.before != difference.after)
+        .collect()
+}
+
+/// Every fact as text under a dotted name. It goes through the serialised
+/// form, so that a fact added to [`Environment`] cannot be forgotten here.
+fn facts(environment: &Environment) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    let Ok(Value::Object(mut fields)) = serde_json::to_value(environment)
+    else {
+        return facts;
+    };
+    // These are an object in one state and a word in another; a change of
+    // state would show under two names.
+    for (name, text) in [
+        ("cpu_limit", environment.cpu_limit.to_string()),
+        ("virtualization", environment.virtualization.to_string()),
+        ("container", environment.container.to_string()),
+    ] {
+        fields.insert(name.to_owned(), Value::String(text));
+    }
+    for (name, value) in &fields {
+        if !VOLATILE.contains(&name.as_str()) {
+            flatten(name, value, &mut facts);
+        }
+    }
+    facts
+}
+
+fn flatten(key: &str, value: &Value, facts: &mut BTreeMap<String, String>) {
+    let text = match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                flatten(&format!("{key}.{name}"), value, facts);
+            }
+            return;
+        }
+        Value::Null => UNKNOWN.to_owned(),
+        // A line break would tear the fingerprint's lines apart.
+        Value::String(text) => text.replace('\n', " "),
+        Value::Array(items) => {
+            let texts: Vec<String> = items
+                .iter()
+                .map(|item| match item {
+                    Value::String(text) => text.replace('\n', " "),
+                    other => other.to_string(),
+                })
+                .collect();
+            texts.join(",")
+        }
+        other => other.to_string(),
+    };
+    facts.insert(key.to_owned(), text);
+}

@@ -1,0 +1,10 @@
+//! Measuring one trial: the clock, what is recorded, which path was taken,
+//! what it cost, and whether the machine kept still meanwhile.
+
+pub mod clock;
+pub mod cost;
+pub mod counters;
+pub mod observer;
+pub mod recorder;
+pub mod trial;
+pub mod validity;

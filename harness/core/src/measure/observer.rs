@@ -1,0 +1,494 @@
+//! Reads what the machine and this process did around a window.
+//!
+//! A thread that sleeps through the window takes two looks, just before it and
+//! just after, so that reading `/proc` does not disturb what is measured.
+
+use std::collections::BTreeMap;
+
+use super::{
+    cost::{Accounting, ProcessCost, process_cpu_ns, scale_to_window},
+    counters::{Counters, Counts},
+    trial::Trial,
+    validity::Signals,
+};
+use crate::machine::{cpu_set::Cpu, environment::IrqAccounting, root::Root};
+
+/// Looks at the machine before and after a window.
+#[derive(Debug)]
+pub struct Observer {
+    root: Root,
+    used: Vec<Cpu>,
+    own_interrupts: Vec<String>,
+    window_ns: u64,
+    clock: super::clock::Clock,
+    accounting: Accounting,
+    counters: Counters,
+    opened: Look,
+}
+
+#[derive(Debug, Default)]
+struct Look {
+    at_ns: u64,
+    process_cpu_ns: u64,
+    counts: Counts,
+    tasks: BTreeMap<u32, Task>,
+    stat: Option<CpuTimes>,
+    kernel_threads: BTreeMap<u32, u64>,
+    interrupts: Option<u64>,
+    usage: Option<Usage>,
+    throttle_events: Option<u64>,
+    frequency_min_khz: Option<u64>,
+    storage_read_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Task {
+    kind: TaskKind,
+    ran_ns: u64,
+    waited_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TaskKind {
+    Own,
+    IoWq,
+    SqPoll,
+}
+
+/// Sums over used CPUs from `/proc/stat`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct CpuTimes {
+    /// User, nice and system: what tasks did. An interrupt that hits an idle
+    /// CPU is charged to nobody, and here it is mostly the trial's own.
+    tasks_ns: u64,
+    interrupts_ns: u64,
+    steal_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Usage {
+    faults_minor: u64,
+    faults_major: u64,
+    switches_voluntary: u64,
+    switches_involuntary: u64,
+}
+
+impl Observer {
+    /// Prepares to look; opens counters, so it comes before any thread starts.
+    pub fn new(trial: &Trial) -> Self {
+        let mut used = trial.cpus().to_vec();
+        used.sort_unstable();
+        used.dedup();
+        Self {
+            used,
+            own_interrupts: own_interrupts(&trial.spec.target),
+            window_ns: trial.spec.window_ns,
+            clock: trial.spec.clock,
+            accounting: accounting(trial.spec.irq_accounting),
+            counters: Counters::open(),
+            opened: Look::default(),
+            root: trial.root.clone(),
+        }
+    }
+
+    /// The first look, just before the window. Whatever is read last is read
+    /// closest to it.
+    pub fn open(&mut self) {
+        // What takes long to read comes first.
+        let kernel_threads = kernel_threads(&self.root, &self.used);
+        let tasks = tasks(&self.root);
+        let mut look = Look { kernel_threads, tasks, ..self.sums() };
+        look.counts = self.counters.read();
+        look.process_cpu_ns = process_cpu_ns();
+        look.at_ns = self.clock.now_ns();
+        self.opened = look;
+    }
+
+    /// The second look, just after the window; in the opposite order.
+    pub fn close(self) -> (ProcessCost, Signals) {
+        let at_ns = self.clock.now_ns();
+        let process_cpu_ns = process_cpu_ns();
+        let counts = self.counters.read();
+        let look = Look { at_ns, process_cpu_ns, counts, ..self.sums() };
+        let tasks = tasks(&self.root);
+        let kernel_threads = kernel_threads(&self.root, &self.used);
+        let look = Look { tasks, kernel_threads, ..look };
+        (self.cost(&look), self.signals(&look))
+    }
+
+    /// What is read from a few files, whatever the number of processes.
+    fn sums(&self) -> Look {
+        Look {
+            stat: cpu_times(&self.root, &self.used),
+            interrupts: self.interrupts(),
+            usage: usage(),
+            throttle_events: throttle_events(&self.root, &self.used),
+            frequency_min_khz: frequency_min_khz(&self.root, &self.used),
+            storage_read_bytes: storage_read_bytes(&self.root),
+            ..Look::default()
+        }
+    }
+
+    fn cost(&self, closed: &Look) -> ProcessCost {
+        let seen_ns = closed.at_ns - self.opened.at_ns;
+        let scale = |ns| scale_to_window(ns, seen_ns, self.window_ns);
+        let process = closed.process_cpu_ns - self.opened.process_cpu_ns;
+        let interrupts_ns = match (self.accounting, closed.stat) {
+            (Accounting::Separate, Some(after)) => {
+                self.opened.stat.map(|before| {
+                    scale(
+                        after
+                            .interrupts_ns
+                            .saturating_sub(before.interrupts_ns),
+                    )
+                })
+            }
+            _ => None,
+        };
+        let counts = closed.counts.since(&self.opened.counts);
+        ProcessCost {
+            cpu_ns: scale(process) + interrupts_ns.unwrap_or(0),
+            kernel_threads_ns: scale(
+                self.ran_ns(closed, TaskKind::IoWq)
+                    + self.ran_ns(closed, TaskKind::SqPoll),
+            ),
+            interrupts_ns,
+            accounting: self.accounting,
+            counts: Counts {
+                cycles: counts.cycles.map(scale),
+                instructions: counts.instructions.map(scale),
+                cache_misses: counts.cache_misses.map(scale),
+            },
+        }
+    }
+
+    fn signals(&self, closed: &Look) -> Signals {
+        let before = &self.opened;
+        let seen_ns = closed.at_ns - before.at_ns;
+        let own_ns = closed.process_cpu_ns - before.process_cpu_ns;
+        let stat = closed.stat.zip(before.stat);
+        let usage = closed.usage.zip(before.usage);
+        let since = |pick: fn(&Usage) -> u64| {
+            usage.map(|(now, then)| pick(&now).saturating_sub(pick(&then)))
+        };
+        let difference = |now: Option<u64>, then: Option<u64>| {
+            Some(now?.saturating_sub(then?))
+        };
+        Signals {
+            seen_ns,
+            used_cpus: self.used.len(),
+            foreign_cpu_ns: stat.map(|(now, then)| {
+                now.tasks_ns
+                    .saturating_sub(then.tasks_ns)
+                    .saturating_sub(own_ns)
+                    .saturating_sub(self.kernel_threads_ns(closed))
+            }),
+            steal_ns: stat
+                .map(|(now, then)| now.steal_ns.saturating_sub(then.steal_ns)),
+            run_queue_wait_ns: self.longest_wait_ns(closed),
+            switches_voluntary: since(|u| u.switches_voluntary),
+            switches_involuntary: since(|u| u.switches_involuntary),
+            foreign_interrupts: difference(
+                closed.interrupts,
+                before.interrupts,
+            ),
+            faults_minor: since(|u| u.faults_minor),
+            faults_major: since(|u| u.faults_major),
+            throttle_events: difference(
+                closed.throttle_events,
+                before.throttle_events,
+            ),
+            temperature_max_millicelsius: temperature_max(&self.root),
+            frequency_min_khz: closed
+                .frequency_min_khz
+                .into_iter()
+                .chain(before.frequency_min_khz)
+                .min(),
+            storage_read_bytes: difference(
+                closed.storage_read_bytes,
+                before.storage_read_bytes,
+            ),
+            io_wq_threads: closed
+                .tasks
+                .values()
+                .filter(|task| task.kind == TaskKind::IoWq)
+                .count(),
+            io_wq_cpu_ns: self.ran_ns(closed, TaskKind::IoWq),
+            sqpoll_cpu_ns: self.ran_ns(closed, TaskKind::SqPoll),
+        }
+    }
+
+    /// What kernel threads did is mostly the trial's own effect (kblockd
+    /// dispatches its requests), so it is not held against the machine.
+    fn kernel_threads_ns(&self, closed: &Look) -> u64 {
+        closed
+            .kernel_threads
+            .iter()
+            .map(|(pid, ran_ns)| {
+                // One that was elsewhere before is left out: how much of its
+                // time belongs here cannot be told.
+                let before = self.opened.kernel_threads.get(pid);
+                before.map_or(0, |before| ran_ns.saturating_sub(*before))
+            })
+            .sum()
+    }
+
+    fn ran_ns(&self, closed: &Look, kind: TaskKind) -> u64 {
+        let ran = |(tid, task): (&u32, &Task)| {
+            let before = self.opened.tasks.get(tid).map_or(0, |t| t.ran_ns);
+            task.ran_ns.saturating_sub(before)
+        };
+        closed.tasks.iter().filter(|(_, t)| t.kind == kind).map(ran).sum()
+    }
+
+    /// Over the load threads; the observer itself sleeps and does not matter.
+    fn longest_wait_ns(&self, closed: &Look) -> Option<u64> {
+        let own_pid = std::process::id();
+        closed
+            .tasks
+            .iter()
+            .filter(|(tid, task)| {
+                **tid != own_pid && task.kind != TaskKind::IoWq
+            })
+            .filter_map(|(tid, task)| {
+                let before = self.opened.tasks.get(tid)?.waited_ns;
+                Some(task.waited_ns.saturating_sub(before))
+            })
+            .max()
+    }
+
+    /// Device interrupts on used CPUs, without those of the trial's target.
+    fn interrupts(&self) -> Option<u64> {
+        let table = self.root.read("proc/interrupts")?;
+        Some(foreign_interrupts(&table, &self.used, &self.own_interrupts))
+    }
+}
+
+/// A suite names the interrupt lines of its device under `interrupts`.
+fn own_interrupts(target: &serde_json::Value) -> Vec<String> {
+    target["interrupts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect()
+}
+
+fn accounting(irq_accounting: IrqAccounting) -> Accounting {
+    match irq_accounting {
+        IrqAccounting::InTasks => Accounting::InterruptsInTasks,
+        IrqAccounting::Separate => Accounting::Separate,
+        IrqAccounting::Unknown => Accounting::Unknown,
+    }
+}
+
+/// All threads of this process, with proc(5)'s `schedstat`: time spent
+/// running, time spent waiting on a run queue.
+fn tasks(root: &Root) -> BTreeMap<u32, Task> {
+    let directory = "proc/self/task";
+    root.entries(directory)
+        .iter()
+        .filter_map(|name| {
+            let tid = name.parse().ok()?;
+            let comm = root.read(format!("{directory}/{name}/comm"))?;
+            let stat = root.read(format!("{directory}/{name}/schedstat"))?;
+            let mut fields = stat.split_whitespace();
+            let ran_ns = fields.next()?.parse().ok()?;
+            let waited_ns = fields.next()?.parse().ok()?;
+            let kind = if comm.starts_with("iou-wrk") {
+                TaskKind::IoWq
+            } else if comm.starts_with("iou-sqp") {
+                TaskKind::SqPoll
+            } else {
+                TaskKind::Own
+            };
+            Some((tid, Task { kind, ran_ns, waited_ns }))
+        })
+        .collect()
+}
+
+/// CPU time so far of the kernel threads that last ran on used CPUs. They are
+/// the children of kthreadd, which is process 2; proc(5) numbers the fields of
+/// `stat` from 1, and the third is the first after the name.
+fn kernel_threads(root: &Root, used: &[Cpu]) -> BTreeMap<u32, u64> {
+    const KTHREADD: &str = "2";
+    const PARENT: usize = 4 - 3;
+    const PROCESSOR: usize = 39 - 3;
+    root.entries("proc")
+        .iter()
+        .filter_map(|name| {
+            let pid = name.parse().ok()?;
+            let stat = root.read(format!("proc/{name}/stat"))?;
+            // The name in parentheses may hold spaces and parentheses.
+            let (_, rest) = stat.rsplit_once(')')?;
+            let fields: Vec<&str> = rest.split_whitespace().collect();
+            let cpu = Cpu(fields.get(PROCESSOR)?.parse().ok()?);
+            if fields[PARENT] != KTHREADD || !used.contains(&cpu) {
+                return None;
+            }
+            let times = root.read(format!("proc/{name}/schedstat"))?;
+            let ran_ns = times.split_whitespace().next()?.parse().ok()?;
+            Some((pid, ran_ns))
+        })
+        .collect()
+}
+
+/// proc(5): user nice system idle iowait irq softirq steal, in ticks of
+/// 1/100 s (USER_HZ, fixed for user space).
+fn cpu_times(root: &Root, used: &[Cpu]) -> Option<CpuTimes> {
+    const NS_PER_TICK: u64 = 10_000_000;
+    let stat = root.read("proc/stat")?;
+    let mut sum = CpuTimes::default();
+    let mut seen = 0;
+    for line in stat.lines() {
+        let mut fields = line.split_whitespace();
+        let Some(cpu) = fields
+            .next()
+            .and_then(|name| name.strip_prefix("cpu"))
+            .and_then(|number| number.parse().ok())
+        else {
+            continue;
+        };
+        if !used.contains(&Cpu(cpu)) {
+            continue;
+        }
+        let ticks: Vec<u64> =
+            fields.map_while(|field| field.parse().ok()).collect();
+        let [user, nice, system, _, _, irq, softirq, steal, ..] = ticks[..]
+        else {
+            return None;
+        };
+        sum.tasks_ns += (user + nice + system) * NS_PER_TICK;
+        sum.interrupts_ns += (irq + softirq) * NS_PER_TICK;
+        sum.steal_ns += steal * NS_PER_TICK;
+        seen += 1;
+    }
+    (seen == used.len()).then_some(sum)
+}
+
+fn foreign_interrupts(table: &str, used: &[Cpu], own: &[String]) -> u64 {
+    let mut lines = table.lines();
+    let columns: Vec<bool> = lines
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(|name| {
+            name.strip_prefix("CPU")
+                .and_then(|number| number.parse().ok())
+                .is_some_and(|cpu| used.contains(&Cpu(cpu)))
+        })
+        .collect();
+    lines
+        // Numbered lines are devices; the named ones (timer, rescheduling)
+        // belong to the kernel.
+        .filter(|line| {
+            line.trim_start().starts_with(|c: char| c.is_ascii_digit())
+        })
+        .filter(|line| !own.iter().any(|name| line.contains(name.as_str())))
+        .map(|line| {
+            line.split_whitespace()
+                .skip(1)
+                .zip(&columns)
+                .filter(|(_, used)| **used)
+                .filter_map(|(count, _)| count.parse::<u64>().ok())
+                .sum::<u64>()
+        })
+        .sum()
+}
+
+fn usage() -> Option<Usage> {
+    // SAFETY: an all-zero rusage is a valid value of that plain C structure.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live rusage, as getrusage(2) asks.
+    let status = unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+    (status == 0).then_some(Usage {
+        faults_minor: usage.ru_minflt.unsigned_abs(),
+        faults_major: usage.ru_majflt.unsigned_abs(),
+        switches_voluntary: usage.ru_nvcsw.unsigned_abs(),
+        switches_involuntary: usage.ru_nivcsw.unsigned_abs(),
+    })
+}
+
+fn throttle_events(root: &Root, used: &[Cpu]) -> Option<u64> {
+    used.iter()
+        .map(|cpu| {
+            let directory =
+                format!("sys/devices/system/cpu/cpu{}/thermal_throttle", cpu.0);
+            let core =
+                root.read_u64(format!("{directory}/core_throttle_count"))?;
+            let package = root
+                .read_u64(format!("{directory}/package_throttle_count"))
+                .unwrap_or(0);
+            Some(core + package)
+        })
+        .sum()
+}
+
+fn frequency_min_khz(root: &Root, used: &[Cpu]) -> Option<u64> {
+    used.iter()
+        .filter_map(|cpu| {
+            root.read_u64(format!(
+                "sys/devices/system/cpu/cpu{}/cpufreq/scaling_cur_freq",
+                cpu.0
+            ))
+        })
+        .min()
+}
+
+fn temperature_max(root: &Root) -> Option<i64> {
+    let class = "sys/class/hwmon";
+    root.entries(class)
+        .iter()
+        .flat_map(|monitor| {
+            let directory = format!("{class}/{monitor}");
+            root.entries(&directory)
+                .into_iter()
+                .filter(|name| {
+                    name.starts_with("temp") && name.ends_with("_input")
+                })
+                .map(move |name| format!("{directory}/{name}"))
+                .collect::<Vec<_>>()
+        })
+        .filter_map(|path| root.read(&path)?.parse().ok())
+        .max()
+}
+
+/// proc(5): `read_bytes` is what this process made the block layer fetch.
+fn storage_read_bytes(root: &Root) -> Option<u64> {
+    root.read("proc/self/io")?
+        .lines()
+        .find_map(|line| line.strip_prefix("read_bytes:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupts_count_only_foreign_devices_on_used_cpus() {
+        let table = "\
+            \x20          CPU0       CPU1\n\
+            \x20 5:        100          7   IO-APIC   5-edge  virtio1\n\
+            \x20 6:         10          3   PCI-MSI   1-edge  virtio0-req.0\n\
+            LOC:      99999      99999   Local timer interrupts\n";
+        let own = [String::from("virtio0-")];
+        assert_eq!(foreign_interrupts(table, &[Cpu(1)], &own), 7);
+        assert_eq!(foreign_interrupts(table, &[Cpu(0), Cpu(1)], &[]), 120);
+    }
+
+    #[test]
+    fn garbled_files_are_unknown() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let root = Root::at(tree.path());
+        std::fs::create_dir(tree.path().join("proc")).expect("proc");
+        std::fs::write(tree.path().join("proc/stat"), "cpu0 1 x 3\n")
+            .expect("stat");
+        assert_eq!(cpu_times(&root, &[Cpu(0)]), None);
+        assert_eq!(cpu_times(&root, &[Cpu(1)]), None);
+        assert_eq!(storage_read_bytes(&root), None);
+        assert!(tasks(&root).is_empty());
+    }
+}

@@ -1,0 +1,365 @@
+//! Filters: globs on ids and `key=value` terms.
+//!
+//! All terms with `=` must hold; of the others one must match. A word without
+//! `*` matches anywhere in an id, as in `cargo test`; with `*` it is a glob on
+//! the whole id. A glob with two slashes also names a variant:
+//! `storage/randread-4k/uring*` keeps the baseline and the bounds beside it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::suite::{Experiment, Role, Suite};
+
+/// One term of a filter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Filter {
+    /// A parameter has this value.
+    Param {
+        /// The parameter.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// The id contains this word or matches this glob.
+    Id(String),
+}
+
+/// Why a filter selects nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilterError {
+    /// `=value` or an empty word.
+    #[error(
+        "filter `{0}` is incomplete; write a word, a glob such as \
+         `storage/*` or a term such as `depth=32`"
+    )]
+    Incomplete(String),
+    /// No experiment has such a parameter.
+    #[error("no experiment has a parameter `{key}`{}; `bypass list` shows all",
+        suggestion(.close))]
+    UnknownKey {
+        /// As written.
+        key: String,
+        /// The closest that exists.
+        close: Option<String>,
+    },
+    /// Nothing matches.
+    #[error("no experiment matches `{filter}`{}; `bypass list` shows all",
+        suggestion(.close))]
+    NoMatch {
+        /// As written.
+        filter: String,
+        /// The closest id.
+        close: Option<String>,
+    },
+}
+
+fn suggestion(close: &Option<String>) -> String {
+    close
+        .as_ref()
+        .map(|close| format!(" (did you mean `{close}`?)"))
+        .unwrap_or_default()
+}
+
+impl TryFrom<String> for Filter {
+    type Error = FilterError;
+
+    fn try_from(text: String) -> Result<Self, FilterError> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+                Ok(Self::Param { key: key.into(), value: value.into() })
+            }
+            None if !text.is_empty() => Ok(Self::Id(text)),
+            _ => Err(FilterError::Incomplete(text)),
+        }
+    }
+}
+
+impl From<Filter> for String {
+    fn from(filter: Filter) -> Self {
+        filter.to_string()
+    }
+}
+
+impl std::str::FromStr for Filter {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Param { key, value } => write!(f, "{key}={value}"),
+            Self::Id(pattern) => f.write_str(pattern),
+        }
+    }
+}
+
+/// The experiments of `suites` that pass, each with its suite's index and
+/// only the variants that pass.
+///
+/// # Errors
+/// A term that no experiment at all satisfies is a mistake, never an empty
+/// run.
+pub fn select(
+    suites: &[Suite],
+    filters: &[Filter],
+    tag: Option<&str>,
+) -> Result<Vec<(usize, Experiment)>, FilterError> {
+    let all: Vec<(usize, Experiment)> = suites
+        .iter()
+        .enumerate()
+        .flat_map(|(i, suite)| {
+            (suite.experiments)().into_iter().map(move |e| (i, e))
+        })
+        .collect();
+    check_terms(&all, filters)?;
+    let selected: Vec<_> = all
+        .into_iter()
+        .filter(|(_, e)| tag.is_none_or(|tag| e.tags.contains(&tag)))
+        .filter_map(|(i, e)| narrow(e, filters).map(|e| (i, e)))
+        .collect();
+    if selected.is_empty() && !filters.is_empty() {
+        let text: Vec<String> =
+            filters.iter().map(ToString::to_string).collect();
+        return Err(FilterError::NoMatch {
+            filter: text.join(" "),
+            close: None,
+        });
+    }
+    Ok(selected)
+}
+
+/// Keeps an experiment, perhaps with fewer variants, or drops it.
+fn narrow(
+    mut experiment: Experiment,
+    filters: &[Filter],
+) -> Option<Experiment> {
+    let mut patterns = Vec::new();
+    for filter in filters {
+        match filter {
+            Filter::Param { key, value } => {
+                if experiment.params.get(key) != Some(value.as_str()) {
+                    return None;
+                }
+            }
+            Filter::Id(pattern) => patterns.push(pattern.as_str()),
+        }
+    }
+    if patterns.is_empty()
+        || patterns.iter().any(|p| id_matches(p, experiment.id))
+    {
+        return Some(experiment);
+    }
+    let named = |variant: &str| {
+        let id = format!("{}/{variant}", experiment.id);
+        patterns.iter().any(|pattern| id_matches(pattern, &id))
+    };
+    let keep: Vec<&str> = experiment
+        .variants
+        .iter()
+        .filter(|v| v.role == Role::Contender && named(v.id))
+        .map(|v| v.id)
+        .collect();
+    if keep.is_empty() {
+        return None;
+    }
+    experiment
+        .variants
+        .retain(|v| v.role != Role::Contender || keep.contains(&v.id));
+    Some(experiment)
+}
+
+fn id_matches(pattern: &str, id: &str) -> bool {
+    if pattern.contains('*') {
+        glob(pattern.as_bytes(), id.as_bytes())
+    } else if pattern.contains('/') {
+        id == pattern || id.starts_with(&format!("{pattern}/"))
+    } else {
+        // A bare word is looked for in the experiment's part of the id only,
+        // so that `uring` does not select by accident of a variant's name.
+        let experiment = id.splitn(3, '/').take(2).collect::<Vec<_>>();
+        id.matches('/').count() < 2 && experiment.join("/").contains(pattern)
+    }
+}
+
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => text.is_empty(),
+        Some((b'*', rest)) => {
+            (0..=text.len()).any(|skip| glob(rest, &text[skip..]))
+        }
+        Some((letter, rest)) => text
+            .split_first()
+            .is_some_and(|(first, text)| first == letter && glob(rest, text)),
+    }
+}
+
+fn check_terms(
+    all: &[(usize, Experiment)],
+    filters: &[Filter],
+) -> Result<(), FilterError> {
+    for filter in filters {
+        match filter {
+            Filter::Param { key, .. } => {
+                if !all.iter().any(|(_, e)| e.params.get(key).is_some()) {
+                    let keys = all
+                        .iter()
+                        .flat_map(|(_, e)| e.params.iter().map(|(k, _)| k));
+                    return Err(FilterError::UnknownKey {
+                        key: key.clone(),
+                        close: closest(key, keys),
+                    });
+                }
+            }
+            Filter::Id(pattern) => {
+                let alone = std::slice::from_ref(filter);
+                if !all.iter().any(|(_, e)| narrow(e.clone(), alone).is_some())
+                {
+                    return Err(FilterError::NoMatch {
+                        filter: pattern.clone(),
+                        close: closest(pattern, all.iter().map(|(_, e)| e.id)),
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The candidate with the least edit distance, if it is close at all.
+fn closest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<String> {
+    let bare =
+        |text: &str| text.rsplit('/').next().unwrap_or(text).to_lowercase();
+    candidates
+        .map(|candidate| {
+            let whole = edit_distance(word, candidate);
+            (whole.min(edit_distance(word, &bare(candidate))), candidate)
+        })
+        .filter(|(distance, _)| *distance <= word.len().div_ceil(3))
+        .min()
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        measure::trial::TrialError,
+        suite::{
+            Availability, CpuNeed, Forecast, LatencyKind, NoTarget, Params,
+            Variant,
+        },
+    };
+
+    fn variant(id: &'static str, role: Role) -> Variant {
+        Variant {
+            id,
+            about: "",
+            role,
+            bound: None,
+            spinning: false,
+            probe: |_| Availability::Available,
+            worker: |_| Err(TrialError::setup("not run in this test")),
+        }
+    }
+
+    fn experiment(id: &'static str, depth: u32) -> Experiment {
+        Experiment {
+            id,
+            about: "",
+            params: Params::new().with("depth", depth),
+            tags: if depth == 1 { &["core"] } else { &[] },
+            cpus: CpuNeed::Exactly(1),
+            latency_kind: LatencyKind::Service,
+            variants: vec![
+                variant("pread", Role::Baseline),
+                variant("uring", Role::Contender),
+                variant("uring-fixed", Role::Contender),
+                variant("nop", Role::Bound),
+            ],
+        }
+    }
+
+    const SUITE: Suite = Suite {
+        id: "storage",
+        about: "",
+        experiments: || {
+            vec![
+                experiment("storage/randread-4k", 1),
+                experiment("storage/randread-4k", 32),
+                experiment("storage/seqread-128k", 8),
+            ]
+        },
+        prepare: |_| Ok(Box::new(NoTarget)),
+        forecast: |_| Ok(Forecast::default()),
+    };
+
+    fn keys(filters: &[&str], tag: Option<&str>) -> Vec<String> {
+        let filters: Vec<Filter> =
+            filters.iter().map(|f| f.parse().expect("filter")).collect();
+        select(&[SUITE], &filters, tag)
+            .expect("selection")
+            .iter()
+            .map(|(_, e)| e.key())
+            .collect()
+    }
+
+    #[test]
+    fn words_globs_and_terms() {
+        assert_eq!(keys(&[], None).len(), 3);
+        assert_eq!(keys(&["randread"], None).len(), 2);
+        assert_eq!(keys(&["storage/*"], None).len(), 3);
+        assert_eq!(keys(&["*-128k"], None), ["storage/seqread-128k depth=8"]);
+        assert_eq!(
+            keys(&["randread", "depth=32"], None),
+            ["storage/randread-4k depth=32"]
+        );
+        assert_eq!(keys(&[], Some("core")), ["storage/randread-4k depth=1"]);
+    }
+
+    #[test]
+    fn a_variant_keeps_its_baseline_and_bound() {
+        let filter = "storage/randread-4k/uring-*".parse().expect("filter");
+        let selected = select(&[SUITE], &[filter], None).expect("selection");
+        let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
+        assert_eq!(ids, ["pread", "uring-fixed", "nop"]);
+        assert_eq!(selected.len(), 2);
+    }
+
+    #[test]
+    fn mistakes_get_a_suggestion() {
+        let error = |text: &str| {
+            let filter = text.parse().expect("filter");
+            select(&[SUITE], &[filter], None).expect_err("mistake").to_string()
+        };
+        assert!(error("randraed-4k").contains("storage/randread-4k"));
+        assert!(error("dpeth=1").contains("`depth`"));
+        assert!(error("depth=7").contains("depth=7"));
+        assert!("=1".parse::<Filter>().is_err());
+        assert!("".parse::<Filter>().is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! The machine as a run sees it: read once, stored in `run.json`, compared
+//! before a run is resumed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    machine::{
+        allowed::{CpuLimit, allowed_cpus, cpu_limit},
+        cpu_set::CpuSet,
+        devices::{block_devices, network_interfaces},
+        environment::{
+            Difference, Environment, fingerprint, fingerprint_changes,
+            machine_id8,
+        },
+        root::Root,
+        topology::Topology,
+    },
+    measure::clock::Clock,
+};
+
+/// What was read of this machine.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// CPUs, caches, nodes.
+    pub topology: Topology,
+    /// Kernel, settings, limits.
+    pub environment: Environment,
+    /// CPUs that this process may use.
+    pub allowed: CpuSet,
+    /// What its control group grants.
+    pub limit: CpuLimit,
+    /// The clock of all trials.
+    pub clock: Clock,
+    /// A hash that names the machine without telling it.
+    pub machine_id8: String,
+}
+
+/// Why the machine cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// No usable topology.
+    #[error(transparent)]
+    Topology(#[from] crate::machine::topology::TopologyError),
+    /// The affinity mask cannot be read.
+    #[error("reading this process's CPU affinity mask: {0}")]
+    Affinity(#[from] std::io::Error),
+}
+
+/// What must not change between a run and its resumption.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// All that must be equal, one `key=value` per line.
+    pub fingerprint: String,
+    /// CPUs that could be used.
+    pub allowed: CpuSet,
+}
+
+impl Host {
+    /// Reads the machine and calibrates the clock (50 ms).
+    ///
+    /// # Errors
+    /// Without a topology or affinity mask nothing can be placed.
+    pub fn read(root: &Root) -> Result<Self, HostError> {
+        Ok(Self {
+            topology: Topology::read(root)?,
+            environment: Environment::read(root),
+            allowed: allowed_cpus()?,
+            limit: cpu_limit(root),
+            clock: Clock::calibrate(root),
+            machine_id8: machine_id8(root),
+        })
+    }
+
+    /// For `run.json`.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            fingerprint: fingerprint(&self.environment, &self.topology),
+            allowed: self.allowed.clone(),
+        }
+    }
+
+    /// Devices, with names and serials redacted by the machine layer.
+    pub fn devices(root: &Root) -> serde_json::Value {
+        serde_json::json!({
+            "block": block_devices(root),
+            "network": network_interfaces(root),
+        })
+    }
+
+    /// What caps the worth of any result from here, each with its next step.
+    pub fn caps(&self) -> Vec<Cap> {
+        let mut caps = Vec::new();
+        if cfg!(debug_assertions) {
+            caps.push(Cap::new(
+                "functional only",
+                "built without optimisation",
+                "build with --release",
+            ));
+        }
+        if self.environment.virtualization.is_guest() == Some(true) {
+            caps.push(Cap::new(
+                "comparison only",
+                "virtual machine",
+                "run on bare metal for figures to publish",
+            ));
+        }
+        let governors = &self.environment.frequency.governors;
+        for governor in governors.iter().filter(|g| *g != "performance") {
+            caps.push(Cap::new(
+                "comparison only",
+                &format!("CPU governor {governor}"),
+                "set it to performance: cpupower frequency-set -g performance",
+            ));
+        }
+        caps
+    }
+}
+
+/// A limit on what a result is worth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cap {
+    /// `comparison only` or `functional only`.
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// What would lift it.
+    pub remedy: String,
+}
+
+impl Cap {
+    fn new(verdict: &str, reason: &str, remedy: &str) -> Self {
+        Self {
+            verdict: verdict.to_owned(),
+            reason: reason.to_owned(),
+            remedy: remedy.to_owned(),
+        }
+    }
+}
+
+impl Stamp {
+    /// What differs between a stored stamp and the machine now; empty if the
+    /// run may go on.
+    pub fn changes(&self, now: &Self) -> Vec<Difference> {
+        let mut changes =
+            fingerprint_changes(&self.fingerprint, &now.fingerprint);
+        if self.allowed != now.allowed {
+            changes.push(Difference {
+                key: "allowed CPUs".to_owned(),
+                before: self.allowed.to_string(),
+                after: now.allowed.to_string(),
+            });
+        }
+        changes
+    }
+}

@@ -1,0 +1,23 @@
+//! Running: plan, blocks, sessions, resumption, journal and clean-up.
+
+pub mod bench;
+mod child;
+mod directory;
+mod error;
+pub mod exit;
+pub mod filter;
+pub mod host;
+pub mod interrupt;
+pub mod journal;
+#[cfg(feature = "kernels")]
+pub mod kernels;
+pub mod options;
+pub mod output;
+pub mod plan;
+pub mod progress;
+mod resume;
+mod rows;
+pub mod runner;
+mod session;
+mod time;
+pub mod worker;

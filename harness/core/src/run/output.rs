@@ -1,0 +1,81 @@
+//! What a run says on standard output: verdicts and tables first, then the
+//! caveats that apply, then where the files are.
+
+use std::io::{self, IsTerminal, Write};
+
+use results::table;
+
+use super::runner::Report;
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Tables for people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Prints a report.
+///
+/// # Errors
+/// Standard output is closed or full; a closed pipe is no error.
+pub fn print(report: &Report, format: Format) -> io::Result<()> {
+    let text = match format {
+        Format::Text => text(report),
+        Format::Json => json(report),
+    };
+    write_stdout(&text)
+}
+
+/// Writes to standard output; a reader that has gone away is content.
+///
+/// # Errors
+/// As `print`.
+pub fn write_stdout(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// The tables, the caveats, the path.
+pub fn text(report: &Report) -> String {
+    let cap = cap(report);
+    let mut text = table::text(&report.derived, cap.as_deref(), style());
+    let mut caveats: Vec<String> = report.notes.clone();
+    for cap in &report.caps {
+        caveats
+            .push(format!("{}: {}; {}", cap.verdict, cap.reason, cap.remedy));
+    }
+    if !caveats.is_empty() {
+        text.push('\n');
+        for caveat in &caveats {
+            text.push_str(&format!("note: {caveat}\n"));
+        }
+    }
+    text.push_str(&format!("\nresults: {}\n", report.directory.display()));
+    text
+}
+
+fn json(report: &Report) -> String {
+    let mut value = table::json(&report.derived, cap(report).as_deref());
+    value["directory"] = report.directory.display().to_string().into();
+    value["notes"] = report.notes.clone().into();
+    value["exit_code"] = report.exit.code().into();
+    format!("{value:#}\n")
+}
+
+/// The first cap is the one that weighs most.
+fn cap(report: &Report) -> Option<String> {
+    let cap = report.caps.first()?;
+    Some(format!("{}: {}", cap.verdict, cap.reason))
+}
+
+/// Colour on a terminal, unless `NO_COLOR` is set (no-color.org).
+fn style() -> table::Style {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colour = wanted && io::stdout().is_terminal();
+    table::Style { colour, ..table::Style::default() }
+}

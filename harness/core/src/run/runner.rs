@@ -1,0 +1,443 @@
+//! A whole run: makes or opens its directory, runs its sessions, derives the
+//! verdicts.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use results::{
+    compare::{self, Derived},
+    schema::{Part, RunFile},
+    writer::{RunDirectory, RunWriter, write_compare},
+};
+use serde_json::Value;
+
+use super::{
+    directory,
+    exit::Exit,
+    filter,
+    host::{Cap, Host, Stamp},
+    interrupt::Interrupts,
+    journal::Journal,
+    options::RunOptions,
+    plan::{self, Planned},
+    progress::Progress,
+    resume::Done,
+    session::{Stage, Tally},
+    time,
+};
+use crate::{
+    machine::{placement::raise_memlock_limit, root::Root},
+    measure::trial::mix,
+    suite::{Forecast, Refusal, RefusalKind, SessionRequest, Suite},
+};
+
+pub use super::{directory::Destination, error::RunError};
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Report {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Its verdicts, those of earlier parts included.
+    pub derived: Derived,
+    /// What limits their worth.
+    pub caps: Vec<Cap>,
+    /// What happened.
+    pub exit: Exit,
+    /// Trials that measured something.
+    pub measured: usize,
+    /// Trials that returned wrong data.
+    pub wrong: usize,
+    /// What the person should read beside the table, each with a next step.
+    pub notes: Vec<String>,
+}
+
+/// What a run would do.
+#[derive(Debug)]
+pub struct Preview {
+    /// Experiments with their CPUs.
+    pub planned: Vec<Planned>,
+    /// Trials at most, without those run again.
+    pub trials: usize,
+    /// Time for these.
+    pub duration: Duration,
+    /// Per suite: what it would write and touch, or why it cannot.
+    pub forecasts: Vec<(&'static str, Result<Forecast, Refusal>)>,
+}
+
+/// Plans a run and changes nothing.
+///
+/// # Errors
+/// As `run`, before anything is measured.
+pub fn preview(
+    suites: &[Suite],
+    options: &RunOptions,
+    root: &Path,
+) -> Result<Preview, RunError> {
+    let host = Host::read(&Root::system())?;
+    let planned = plan_on(suites, options, &host)?;
+    let trials = count_trials(&planned, options);
+    let all = request(options, root, &planned, 0);
+    let mut indices: Vec<usize> = planned.iter().map(|p| p.suite).collect();
+    indices.dedup();
+    let forecasts = indices
+        .into_iter()
+        .map(|i| {
+            let experiments = planned
+                .iter()
+                .filter(|p| p.suite == i)
+                .map(|p| p.experiment.key())
+                .collect();
+            let own = SessionRequest { experiments, ..all.clone() };
+            (suites[i].id, (suites[i].forecast)(&own))
+        })
+        .collect();
+    let duration = duration(trials, options);
+    Ok(Preview { planned, trials, duration, forecasts })
+}
+
+/// Runs what the options ask for and derives the verdicts.
+///
+/// # Errors
+/// What prevents a run; what goes wrong within one is in its rows and in the
+/// report's exit code.
+pub fn run(
+    suites: &[Suite],
+    options: &RunOptions,
+    destination: &Destination,
+    progress: Option<Progress>,
+) -> Result<Report, RunError> {
+    prepare_process();
+    let host = Host::read(&Root::system())?;
+    let planned = plan_on(suites, options, &host)?;
+    check_fitness(options, &host)?;
+    let directory = directory::open(options, destination, &host)?;
+    let part = Part {
+        suites: suite_ids(&planned, suites),
+        plan: plan::record(&planned, suites, options),
+        seed: options.seed,
+        command_line: std::env::args().collect(),
+        started_at_utc: time::rfc3339(time::since_epoch()),
+        finished_at_utc: None,
+        interrupted: false,
+    };
+    let mut file = RunFile::read(directory.path())?;
+    file.parts.push(part);
+    file.write(directory.path())?;
+    let job = Job { suites, host: &host, planned, options };
+    job.execute(directory, file, &Done::nothing(), progress)
+}
+
+/// Goes on with an interrupted run: the same plan, the same order.
+///
+/// # Errors
+/// As `run`; also if the machine has changed.
+pub fn resume(
+    suites: &[Suite],
+    path: &Path,
+    progress: Option<Progress>,
+) -> Result<Report, RunError> {
+    prepare_process();
+    let host = Host::read(&Root::system())?;
+    let directory = RunDirectory::open(path)?;
+    let mut file = RunFile::read(path)?;
+    check_unchanged(path, &file, &host)?;
+    let (then, now) = (&file.tool, directory::tool());
+    if (&then.git_commit, &then.version) != (&now.git_commit, &now.version) {
+        return Err(RunError::ForeignPlan {
+            directory: path.to_owned(),
+            reason: "another build of this program began it".to_owned(),
+        });
+    }
+    let Some(last) = file.parts.last_mut() else {
+        return Err(RunError::ForeignPlan {
+            directory: path.to_owned(),
+            reason: "it has no parts".to_owned(),
+        });
+    };
+    last.interrupted = false;
+    last.finished_at_utc = None;
+    let options = stored_options(path, &last.plan)?;
+    let planned = plan_on(suites, &options, &host)?;
+    if plan::record(&planned, suites, &options) != last.plan {
+        return Err(RunError::ForeignPlan {
+            directory: path.to_owned(),
+            reason: "experiments or CPUs are not what they were".to_owned(),
+        });
+    }
+    let done = Done::read(path)?;
+    let job = Job { suites, host: &host, planned, options: &options };
+    job.execute(directory, file, &done, progress)
+}
+
+/// Removes what processes that were killed had to leave, and takes what
+/// locked memory this process may have; its workers inherit that.
+fn prepare_process() {
+    // Where it is refused, those who need more say how to get it.
+    let _ = raise_memlock_limit();
+    for path in Journal::of_this_user().sweep() {
+        eprintln!("removed {}, left by a run that was killed", path.display());
+    }
+}
+
+fn plan_on(
+    suites: &[Suite],
+    options: &RunOptions,
+    host: &Host,
+) -> Result<Vec<Planned>, RunError> {
+    let selected =
+        filter::select(suites, &options.filters, options.tag.as_deref())?;
+    let place = plan::Place {
+        topology: &host.topology,
+        allowed: &host.allowed,
+        limit: &host.limit,
+    };
+    Ok(plan::plan(selected, options, &place)?)
+}
+
+fn check_fitness(options: &RunOptions, host: &Host) -> Result<(), RunError> {
+    match host.caps().into_iter().next() {
+        Some(cap) if options.strict => Err(RunError::Unfit {
+            verdict: cap.verdict,
+            reason: cap.reason,
+            remedy: cap.remedy,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_unchanged(
+    path: &Path,
+    file: &RunFile,
+    host: &Host,
+) -> Result<(), RunError> {
+    let stored: Stamp = serde_json::from_value(
+        file.invocation["stamp"].clone(),
+    )
+    .map_err(|error| RunError::ForeignPlan {
+        directory: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let changes = stored.changes(&host.stamp());
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let changes: Vec<String> = changes
+        .iter()
+        .map(|c| format!("{}: {} -> {}", c.key, c.before, c.after))
+        .collect();
+    Err(RunError::Changed {
+        directory: path.to_owned(),
+        changes: changes.join(", "),
+    })
+}
+
+fn stored_options(path: &Path, plan: &Value) -> Result<RunOptions, RunError> {
+    serde_json::from_value(plan["options"].clone()).map_err(|error| {
+        RunError::ForeignPlan {
+            directory: path.to_owned(),
+            reason: error.to_string(),
+        }
+    })
+}
+
+fn suite_ids(planned: &[Planned], suites: &[Suite]) -> Vec<String> {
+    let mut ids: Vec<String> =
+        planned.iter().map(|p| suites[p.suite].id.to_owned()).collect();
+    ids.dedup();
+    ids
+}
+
+fn count_trials(planned: &[Planned], options: &RunOptions) -> usize {
+    let one_session: usize = planned
+        .iter()
+        .filter(|p| p.lack.is_none())
+        .map(|p| {
+            let variants = &p.experiment.variants;
+            let bounds = variants
+                .iter()
+                .filter(|v| v.role == crate::suite::Role::Bound)
+                .count();
+            p.trials(variants.len(), bounds, options.blocks)
+        })
+        .sum();
+    one_session * options.sessions
+}
+
+fn duration(trials: usize, options: &RunOptions) -> Duration {
+    Duration::from_nanos(plan::trial_ns(options).saturating_mul(trials as u64))
+}
+
+fn request(
+    options: &RunOptions,
+    default_directory: &Path,
+    planned: &[Planned],
+    run_number: u64,
+) -> SessionRequest {
+    SessionRequest {
+        target: options.target.clone(),
+        default_directory: default_directory.to_owned(),
+        seed: options.seed,
+        run_id: run_number,
+        experiments: planned.iter().map(|p| p.experiment.key()).collect(),
+    }
+}
+
+/// What `run` and `resume` have in common.
+struct Job<'a> {
+    suites: &'a [Suite],
+    host: &'a Host,
+    planned: Vec<Planned>,
+    options: &'a RunOptions,
+}
+
+impl Job<'_> {
+    fn execute(
+        &self,
+        directory: RunDirectory,
+        mut file: RunFile,
+        done: &Done,
+        progress: Option<Progress>,
+    ) -> Result<Report, RunError> {
+        let path = directory.path().to_owned();
+        let run_number = number_of(directory.run_id());
+        let interrupts = Interrupts::listen().map_err(RunError::Signals)?;
+        let trials = count_trials(&self.planned, self.options);
+        let mut progress =
+            progress.unwrap_or_else(|| Progress::new(trials as u64));
+        let mut tally = Tally {
+            measured: done.measured,
+            wrong: done.wrong,
+            skipped: done.skipped,
+            ..Tally::default()
+        };
+        {
+            let (mut writer, repaired) = RunWriter::open(directory)?;
+            if repaired.rows > 0 || repaired.bytes > 0 {
+                progress.say(&format!(
+                    "dropped {} bytes of a block that was cut off",
+                    repaired.bytes
+                ));
+            }
+            // Beside the results, not among them: the same file system, and
+            // nothing in the run directory that is no result.
+            let home = path.parent().unwrap_or(Path::new("."));
+            let request =
+                request(self.options, home, &self.planned, run_number);
+            let mut stage = Stage {
+                suites: self.suites,
+                options: self.options,
+                host: self.host,
+                run_number,
+                done,
+                interrupts: &interrupts,
+                writer: &mut writer,
+                progress: &mut progress,
+                tally: &mut tally,
+            };
+            for session in 1..=self.options.sessions {
+                let session = u32::try_from(session).unwrap_or(u32::MAX);
+                stage.session(session, &self.planned, &request)?;
+                if stage.tally.interrupted {
+                    break;
+                }
+            }
+        }
+        progress.finish();
+        if let Some(part) = file.parts.last_mut() {
+            part.interrupted = tally.interrupted;
+            part.finished_at_utc = Some(time::rfc3339(time::since_epoch()));
+        }
+        file.write(&path)?;
+        let (derived, _) = compare::derive_directory(&path)?;
+        write_compare(&path, &derived.rows)?;
+        let (exit, notes) = conclude(&tally, &path);
+        Ok(Report {
+            directory: path,
+            derived,
+            caps: self.host.caps(),
+            exit,
+            measured: tally.measured,
+            wrong: tally.wrong,
+            notes,
+        })
+    }
+}
+
+/// The run as a number that is written into what is moved, so that data of
+/// another run is never taken for ours.
+fn number_of(run_id: &str) -> u64 {
+    mix(run_id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    }))
+}
+
+/// The worst that happened decides the exit code.
+fn conclude(tally: &Tally, path: &Path) -> (Exit, Vec<String>) {
+    let mut notes = tally.given_up.clone();
+    notes.extend(
+        tally.unfinished.iter().map(|line| {
+            format!("{line}; quieten the machine and run it again")
+        }),
+    );
+    let exit = if tally.interrupted {
+        notes.push(format!(
+            "interrupted; go on with: bypass run --resume '{}'",
+            path.display()
+        ));
+        Exit::Interrupted
+    } else if tally.refusals.iter().any(|r| r.kind == RefusalKind::UnsafeTarget)
+    {
+        Exit::UnsafeTarget
+    } else if tally.refusals.iter().any(|r| r.kind == RefusalKind::Usage) {
+        Exit::Usage
+    } else if tally.wrong > 0 {
+        notes.insert(
+            0,
+            format!(
+                "{} trials returned wrong data: the kernel, the device or \
+                 this program is at fault; see their reasons in trials.csv",
+                tally.wrong
+            ),
+        );
+        Exit::Measurement
+    } else if !tally.unfinished.is_empty() || !tally.given_up.is_empty() {
+        Exit::Measurement
+    } else if tally.measured == 0 && tally.skipped > 0 {
+        notes.push("nothing could run here; see the reasons above".to_owned());
+        Exit::Environment
+    } else {
+        Exit::Done
+    };
+    (exit, notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(tally: &Tally) -> Exit {
+        conclude(tally, Path::new("/tmp/x")).0
+    }
+
+    #[test]
+    fn the_worst_decides_the_exit_code() {
+        let skips = || Tally { skipped: 2, ..Tally::default() };
+        assert_eq!(exit(&skips()), Exit::Environment);
+        assert_eq!(exit(&Tally { measured: 1, ..skips() }), Exit::Done);
+        let wrong = Tally { wrong: 1, measured: 9, ..skips() };
+        assert_eq!(exit(&wrong), Exit::Measurement);
+        let stopped = Tally { interrupted: true, ..wrong };
+        assert_eq!(exit(&stopped), Exit::Interrupted);
+        let unsafe_target = Refusal {
+            what: "x".into(),
+            remedy: "y".into(),
+            kind: RefusalKind::UnsafeTarget,
+        };
+        let refused =
+            Tally { refusals: vec![unsafe_target], ..Tally::default() };
+        assert_eq!(exit(&refused), Exit::UnsafeTarget);
+    }
+}

@@ -1,0 +1,318 @@
+//! What a benchmark suite is: a value that the run layer can plan, probe and
+//! execute without knowing what it measures.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use crate::{
+    machine::cpu_set::Cpu,
+    measure::trial::{Outcome, Trial, TrialError},
+};
+
+/// A family of experiments that share their targets: storage, net, ipc.
+#[derive(Clone, Copy)]
+pub struct Suite {
+    /// The word in front of the slash: `storage`.
+    pub id: &'static str,
+    /// One line for `bypass list`.
+    pub about: &'static str,
+    /// All experiments, each with fixed parameters.
+    pub experiments: fn() -> Vec<Experiment>,
+    /// Sets up what one session of this suite works on.
+    pub prepare: fn(&SessionRequest) -> Result<Box<dyn Session>, Refusal>,
+    /// What `prepare` would do, for `--dry-run`; changes nothing.
+    pub forecast: fn(&SessionRequest) -> Result<Forecast, Refusal>,
+}
+
+impl fmt::Debug for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Suite").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// One question with fixed parameters and two or more variants.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// `suite/name`, as in `storage/randread-4k`.
+    pub id: &'static str,
+    /// The question, in one line.
+    pub about: &'static str,
+    /// What is held fixed: `depth=32`, `op_bytes=4096`.
+    pub params: Params,
+    /// Words that filters and `cargo bench` select by; `core` is special only
+    /// in that `cargo bench` asks for it.
+    pub tags: &'static [&'static str],
+    /// CPUs that the measured threads need for themselves.
+    pub cpus: CpuNeed,
+    /// What an op's latency means here.
+    pub latency_kind: LatencyKind,
+    /// The baseline, the contenders and the bounds.
+    pub variants: Vec<Variant>,
+}
+
+impl Experiment {
+    /// The name that is unique in a suite: id and parameters.
+    pub fn key(&self) -> String {
+        if self.params.is_empty() {
+            self.id.to_owned()
+        } else {
+            format!("{} {}", self.id, self.params)
+        }
+    }
+
+    /// The id without its suite, as it stands in the CSV beside the suite.
+    pub fn name(&self) -> &'static str {
+        self.id.split_once('/').map_or(self.id, |(_, name)| name)
+    }
+
+    /// The variant that the others are compared with.
+    pub fn baseline(&self) -> Option<&Variant> {
+        self.variants.iter().find(|v| v.role == Role::Baseline)
+    }
+
+    /// A variant by its id.
+    pub fn variant(&self, id: &str) -> Option<&Variant> {
+        self.variants.iter().find(|v| v.id == id)
+    }
+}
+
+/// How many CPUs an experiment's trials use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuNeed {
+    /// Exactly this many; the experiment is skipped where fewer are allowed.
+    Exactly(usize),
+    /// This many where the machine has them, fewer otherwise; the rows say
+    /// which.
+    UpTo(usize),
+    /// Every allowed CPU.
+    All,
+}
+
+/// One way to do the work.
+#[derive(Clone)]
+pub struct Variant {
+    /// Short and stable: `uring-fixed`.
+    pub id: &'static str,
+    /// What it does in the kernel, in one line.
+    pub about: &'static str,
+    /// Its part in the experiment.
+    pub role: Role,
+    /// The id of the variant that bounds this one from above (ceiling of
+    /// rates) or below (floor of latencies), if one exists.
+    pub bound: Option<&'static str>,
+    /// It never sleeps: waiting for a CPU or losing one is then a fault of
+    /// the machine, and the trial is invalid.
+    pub spinning: bool,
+    /// Can it run here?
+    pub probe: fn(&ProbeRequest<'_>) -> Availability,
+    /// The trial itself; runs in a process of its own.
+    pub worker: fn(&Trial) -> Result<Outcome, TrialError>,
+}
+
+impl fmt::Debug for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Variant")
+            .field("id", &self.id)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A variant's part in its experiment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The blocking way, at the same concurrency; one per experiment.
+    Baseline,
+    /// Compared with the baseline.
+    Contender,
+    /// A floor or ceiling: measured beside the others, never compared.
+    Bound,
+}
+
+/// What the latency column of an experiment means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LatencyKind {
+    /// Submission to completion in a closed loop.
+    Service,
+    /// There and back again.
+    RoundTrip,
+    /// Not measured: ops are too short to be timed one by one.
+    None,
+}
+
+impl LatencyKind {
+    /// The word in the CSV; empty for none.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::RoundTrip => "rtt",
+            Self::None => "",
+        }
+    }
+}
+
+/// Fixed parameters of an experiment, sorted by key.
+#[derive(
+    Clone,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct Params(BTreeMap<String, String>);
+
+impl Params {
+    /// No parameters.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with one more.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
+        self.0.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// A parameter as written.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// A parameter as a number.
+    pub fn number(&self, key: &str) -> Option<u64> {
+        self.get(key)?.parse().ok()
+    }
+
+    /// Key and value pairs in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (key, value)) in self.iter().enumerate() {
+            if i > 0 {
+                f.write_str(" ")?;
+            }
+            write!(f, "{key}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a probe may look at. Probes run in the runner's process, once a
+/// session, and leave nothing behind.
+#[derive(Debug)]
+pub struct ProbeRequest<'a> {
+    /// The experiment's parameters.
+    pub params: &'a Params,
+    /// The CPUs that its trials would use.
+    pub cpus: &'a [Cpu],
+    /// What `Session::target` returned; `Null` where nothing was prepared
+    /// (as in `bypass list`).
+    pub target: &'a serde_json::Value,
+}
+
+/// The answer of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// It can run.
+    Available,
+    /// It cannot, because of this.
+    Unavailable {
+        /// What is missing, with the value that was seen.
+        reason: String,
+        /// What would enable it.
+        remedy: String,
+    },
+}
+
+impl Availability {
+    /// Shorthand for the negative answer.
+    pub fn unavailable(
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Unavailable { reason: reason.into(), remedy: remedy.into() }
+    }
+}
+
+/// What a suite gets to know when it sets up a session.
+#[derive(Clone, Debug)]
+pub struct SessionRequest {
+    /// `--target`, if given.
+    pub target: Option<PathBuf>,
+    /// A directory on the file system that results go to: where a suite may
+    /// create what it needs when no target was named.
+    pub default_directory: PathBuf,
+    /// Seeds the contents of what is created.
+    pub seed: u64,
+    /// Identifies this run in what is written and moved.
+    pub run_id: u64,
+    /// The experiments that will run.
+    pub experiments: Vec<String>,
+}
+
+/// What one session works on. Dropping it puts everything back.
+pub trait Session: fmt::Debug {
+    /// What workers need to find the target; also stored in `run.json`.
+    fn target(&self) -> serde_json::Value;
+    /// The target's name in the CSV.
+    fn label(&self) -> String;
+}
+
+/// A session of a suite that needs nothing.
+#[derive(Debug)]
+pub struct NoTarget;
+
+impl Session for NoTarget {
+    fn target(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+    fn label(&self) -> String {
+        String::new()
+    }
+}
+
+/// What a session would write and touch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forecast {
+    /// Bytes that setting up writes.
+    pub bytes_written: u64,
+    /// Files, devices and interfaces that are touched, in words.
+    pub touches: Vec<String>,
+}
+
+/// Why a session cannot be set up.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{what}; {remedy}")]
+pub struct Refusal {
+    /// The thing and its value.
+    pub what: String,
+    /// The next step.
+    pub remedy: String,
+    /// Decides the exit code.
+    pub kind: RefusalKind,
+}
+
+/// Which exit code a refusal leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The user asked for something that cannot be.
+    Usage,
+    /// The machine cannot do it as it is.
+    Environment,
+    /// It could destroy data.
+    UnsafeTarget,
+}

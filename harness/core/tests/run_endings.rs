@@ -1,0 +1,157 @@
+//! However a worker ends, its trial gets a row, its block is void, and the
+//! run goes on.
+
+mod support;
+
+use results::schema::{Role, Status};
+use support::{Run, scratch};
+
+/// Rows of one variant.
+fn ended(run: &Run, variant: &str) -> Vec<(Status, String)> {
+    run.trials()
+        .into_iter()
+        .filter(|row| row.variant == variant)
+        .map(|row| (row.status, row.reasons))
+        .collect()
+}
+
+/// Runs one experiment of the fixture and returns its bad variant's first row.
+fn first(
+    experiment: &str,
+    variant: &str,
+    more: &[&str],
+) -> (Run, Status, String) {
+    let directory = scratch();
+    let run = Run::start(directory, experiment, more);
+    let rows = ended(&run, variant);
+    let (status, reason) = rows.first().expect("a row").clone();
+    (run, status, reason)
+}
+
+#[test]
+fn a_crash_is_told_and_not_tried_for_ever() {
+    let (run, status, reason) = first("crash", "crash", &[]);
+    assert_eq!(status, Status::Error);
+    assert!(reason.contains("crashed (signal 6)"), "{reason}");
+    // Three in a row are enough: nothing else is left to compare.
+    assert_eq!(ended(&run, "crash").len(), 3);
+    assert_eq!(run.code, 4, "{}", run.stdout);
+}
+
+#[test]
+fn a_kill_is_told() {
+    let (run, status, reason) = first("killed", "killed", &[]);
+    assert_eq!(status, Status::Error);
+    assert!(reason.contains("was killed (SIGKILL)"), "{reason}");
+    assert_eq!(run.code, 4);
+}
+
+#[test]
+fn a_hang_ends_after_its_grace() {
+    let (run, status, reason) = first("hang", "hang", &["grace_ms=300"]);
+    assert_eq!(status, Status::Error);
+    assert!(reason.contains("worker hung"), "{reason}");
+    assert_eq!(run.code, 4);
+}
+
+#[test]
+fn nonsense_is_no_result() {
+    let (run, status, reason) = first("nonsense", "nonsense", &[]);
+    assert_eq!(status, Status::Error);
+    assert!(reason.contains("15 bytes that is nonsense"), "{reason}");
+    assert_eq!(run.code, 4);
+}
+
+#[test]
+fn endless_output_neither_fills_memory_nor_blocks() {
+    let (run, status, _) = first("endless", "endless", &["grace_ms=300"]);
+    assert_eq!(status, Status::Error);
+    assert_eq!(run.code, 4);
+}
+
+#[test]
+fn wrong_data_fails_the_run() {
+    let (run, status, reason) = first("wrong", "wrong", &[]);
+    assert_eq!(status, Status::Wrong);
+    assert_eq!(reason, "wrong: block 7 holds block 8");
+    assert_eq!(run.code, 4);
+    assert!(run.stdout.contains("returned wrong data"), "{}", run.stdout);
+}
+
+#[test]
+fn an_io_error_names_errno_offset_and_length() {
+    let (run, status, reason) = first("failing", "failing", &[]);
+    assert_eq!(status, Status::Error);
+    assert!(reason.contains("read of 512 bytes at offset 4096"), "{reason}");
+    assert!(reason.contains("errno 5"), "{reason}");
+    assert_eq!(run.code, 4);
+}
+
+#[test]
+fn blocks_with_a_crash_are_run_again() {
+    let run = Run::start(scratch(), "flaky", &["blocks=6", "grace_ms=2000"]);
+    let rows = run.trials();
+    assert!(rows.iter().any(|row| row.status == Status::Error));
+    assert!(rows.iter().any(|row| row.attempt > Some(1)));
+    assert_eq!(run.check(), "clean");
+}
+
+#[test]
+fn a_degraded_variant_gets_figures_but_no_verdict() {
+    let (run, status, reason) = first("degraded", "degraded", &[]);
+    assert!(
+        matches!(status, Status::Degraded | Status::Invalid),
+        "{status}: {reason}"
+    );
+    assert!(reason.contains("took the slow road"), "{reason}");
+    for row in run.compare() {
+        assert!(
+            row.role == Role::AaTwin || row.verdict.is_none(),
+            "{:?}",
+            row.verdict
+        );
+    }
+}
+
+#[test]
+fn what_cannot_run_is_skipped_with_reason_and_remedy() {
+    for (experiment, variant, reason, code) in [
+        ("unavailable", "missing", "no such device;buy one", 3),
+        ("too-big", "base", "needs 100000 CPUs", 3),
+        ("refused", "base", "the target is on fire;put it out", 5),
+    ] {
+        let (run, status, reasons) = first(experiment, variant, &[]);
+        assert_eq!(status, Status::Skipped, "{experiment}");
+        assert!(reasons.contains(reason), "{reasons}");
+        assert_eq!(run.code, code, "{experiment}");
+        assert_eq!(run.check(), "clean");
+    }
+}
+
+#[test]
+fn unknown_filters_are_refused_with_a_suggestion() {
+    let run = Run::start(scratch(), "godo", &[]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("did you mean `fixture/good`"), "{run:?}");
+    let run = Run::start(scratch(), "depth=3", &[]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("no experiment has a parameter `depth`"));
+}
+
+#[test]
+fn a_family_too_large_for_the_blocks_is_refused() {
+    let run = Run::start(scratch(), "good", &["blocks=5"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("--blocks 6"), "{}", run.stderr);
+}
+
+#[test]
+fn results_that_cannot_be_written_are_refused_at_once() {
+    let directory = scratch();
+    // A file where the directory should be: root may write anywhere else.
+    let file = directory.path().join("results");
+    std::fs::write(&file, "").expect("file");
+    let run = Run::start_at(directory, file, "good", &[]);
+    assert_eq!(run.code, 3);
+    assert!(run.stderr.contains("results"), "{}", run.stderr);
+}

@@ -1,0 +1,66 @@
+//! Ctrl-C: the first ends after the block, the second now; both leave a run
+//! that can be resumed.
+
+mod support;
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use support::{FIXTURE, check_text, only_run, scratch, spawn, trials};
+
+fn interrupt(pid: u32) {
+    let pid = i32::try_from(pid).expect("pid");
+    // SAFETY: kill only sends a signal, to a process that this test started
+    // and has not waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+}
+
+fn wait_until(mut ready: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !ready() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn the_first_ends_after_the_block_and_resume_completes() {
+    let directory = scratch();
+    let root = directory.path().join("results");
+    let mut child = spawn(&root, "good", &["window_ms=40"]);
+    wait_until(|| {
+        only_run(&root).is_some_and(|run| run.join("trials.csv").is_file())
+    });
+    interrupt(child.id());
+    assert_eq!(child.wait().expect("wait").code(), Some(130));
+    let run = only_run(&root).expect("run");
+    let rows = trials(&run);
+    assert!(!rows.is_empty(), "the block in progress is kept");
+    assert_eq!(check_text(&run), "clean");
+    let output =
+        Command::new(FIXTURE).arg("resume").arg(&run).output().expect("run");
+    assert!(matches!(output.status.code(), Some(0 | 4)));
+    assert!(trials(&run).len() > rows.len());
+    assert_eq!(check_text(&run), "clean");
+}
+
+#[test]
+fn the_second_ends_now() {
+    let directory = scratch();
+    let root = directory.path().join("results");
+    let mut child = spawn(&root, "hang", &["blocks=6"]);
+    wait_until(|| {
+        only_run(&root).is_some_and(|run| run.join("trials.csv").is_file())
+    });
+    // Well within the 20 s after which the hang itself would end.
+    std::thread::sleep(Duration::from_millis(500));
+    let begun = Instant::now();
+    interrupt(child.id());
+    std::thread::sleep(Duration::from_millis(50));
+    interrupt(child.id());
+    assert_eq!(child.wait().expect("wait").code(), Some(130));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(check_text(&only_run(&root).expect("run")), "clean");
+}

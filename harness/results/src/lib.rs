@@ -1,0 +1,18 @@
+//! Results on disk: the schema of a run directory, its writer and reader, the
+//! comparison that turns trials into verdicts, and the table that shows them.
+//!
+//! - [`schema`]: each column declared once, and the documentation made of it;
+//! - [`writer`]: run directories, appended to and synced block by block;
+//! - [`hist`]: HdrHistogram logs.
+//!
+//! **Invariant**: nothing here knows of Linux, reads a clock or measures; the
+//! same files give the same answer on every machine.
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod compare;
+pub mod hist;
+pub mod reader;
+pub mod schema;
+pub mod table;
+pub mod writer;

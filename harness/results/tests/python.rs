@@ -1,0 +1,116 @@
+//! The plain Python script comes to the same verdicts.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::run;
+use results::compare::derive_directory;
+use results::schema::{CompareRow, Status, Table, Verdict};
+use results::writer::write_compare;
+
+/// Exit code and output of the script; none where there is no Python.
+fn script(directory: &Path) -> Option<(Option<i32>, String)> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../scripts/verify_results.py");
+    match Command::new("python3").arg(script).arg(directory).output() {
+        Ok(output) => {
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            Some((output.status.code(), text))
+        }
+        Err(error) => {
+            eprintln!("SKIPPED: python3 cannot be started: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn python_agrees_on_everything_a_run_may_hold() {
+    let root = tempfile::tempdir().unwrap();
+    let mut verdicts = Vec::new();
+    for (seed, blocks) in (1..).zip([12, 10, 7, 5, 12, 6]) {
+        let path = run()
+            .seed(seed)
+            .blocks(blocks)
+            .sessions(1 + u32::from(seed == 5))
+            .noise(0.012)
+            .experiment("randread-4k", 32, 70_000.0)
+            .bounded("uring", 1.17, "nop-ring", 3.0)
+            .contender("uring-fixed", 1.002)
+            .contender("uring-slow", 0.93)
+            .contender("uring-odd", 1.02)
+            .contender("uring-elsewhere", 1.5)
+            .skipped("nvme-passthrough", "no /dev/ng0n1")
+            .experiment("randread-4k", 1, 9_000.0)
+            .contender("uring", 1.0)
+            .alter(|row| {
+                let place = (row.block, row.attempt);
+                match row.variant.as_str() {
+                    "uring-elsewhere" if place.0 == Some(2) => {
+                        row.status = Status::Degraded;
+                        row.reasons = "io_wq=yes".to_owned();
+                    }
+                    "uring" if row.block < Some(4) => {
+                        row.status = Status::Nonsteady;
+                    }
+                    "uring-fixed" if place == (Some(3), Some(1)) => {
+                        row.status = Status::Invalid;
+                        row.reasons = "steal_ns=5, of\n\"many\"".to_owned();
+                    }
+                    "pread-pool" if place.0 == Some(5) => {
+                        row.status = Status::Error;
+                    }
+                    "uring-odd" if place.0 == Some(1) => {
+                        row.latency_p99_ns = None;
+                        row.cpu_ns = None;
+                        row.cpu_per_op_ns = None;
+                        row.busy_cpus = None;
+                    }
+                    _ => {}
+                }
+            })
+            .write(root.path());
+        let (derived, _) = derive_directory(&path).unwrap();
+        write_compare(&path, &derived.rows).unwrap();
+        verdicts.extend(derived.rows.iter().map(|row| row.verdict));
+        let Some((code, text)) = script(&path) else { return };
+        assert_eq!(code, Some(0), "seed {seed}: {text}");
+        let expected =
+            format!("{} rows derived again: all agree", derived.rows.len());
+        assert!(text.contains(&expected), "seed {seed}: {text}");
+    }
+    // Agreement on nothing would prove nothing.
+    for verdict in [
+        Some(Verdict::Faster),
+        Some(Verdict::Slower),
+        Some(Verdict::Same),
+        Some(Verdict::Undecided),
+        None,
+    ] {
+        assert!(verdicts.contains(&verdict), "no row is {verdict:?}");
+    }
+}
+
+#[test]
+fn python_finds_an_edit() {
+    let root = tempfile::tempdir().unwrap();
+    let path = run()
+        .experiment("randread-4k", 32, 70_000.0)
+        .contender("uring", 1.2)
+        .write(root.path());
+    let (derived, _) = derive_directory(&path).unwrap();
+    let mut rows = derived.rows.clone();
+    rows[0].verdict = Some(Verdict::Same);
+    rows[1].ratio = rows[1].ratio.map(|ratio| ratio * (1.0 + 1e-8));
+    rows.pop();
+    write_compare(&path, &rows).unwrap();
+    let Some((code, text)) = script(&path) else { return };
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("3 disagree"), "{text}");
+    assert!(text.contains("verdict 'same', not 'faster'"), "{text}");
+    assert!(fs::metadata(path.join(CompareRow::FILE)).is_ok());
+}

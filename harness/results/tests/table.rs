@@ -1,0 +1,196 @@
+//! The table as a person sees it.
+
+mod common;
+
+use std::convert::Infallible;
+
+use common::{Variant, trial};
+use results::compare::{Derived, derive};
+use results::schema::{Role, Settings, Status, TrialRow};
+use results::table::{Style, json, text, verdicts};
+
+const CAP: Option<&str> = Some("comparison only: virtual machine");
+
+/// Twelve blocks; every figure is set so that it can be worked out by hand.
+///
+/// In six of the blocks a contender has `times` the baseline's rate, in three
+/// less and in three more by `spread`; the 95 % interval of 12 such blocks
+/// ends half-way out, at half the spread.
+fn trials() -> Vec<TrialRow> {
+    let variants = [
+        ("pread-pool", Role::Baseline, 1.0, 0.0),
+        ("pread-pool#aa", Role::AaTwin, 1.0, 0.01),
+        ("uring", Role::Contender, 1.2, 0.02),
+        ("uring-fixed", Role::Contender, 1.005, 0.06),
+        ("uring-slow", Role::Contender, 0.5, 0.02),
+        ("nop-ring", Role::Bound, 10.0, 0.0),
+    ];
+    let mut rows = vec![TrialRow {
+        session: 1,
+        suite: "storage".to_owned(),
+        experiment: "randread-4k".to_owned(),
+        params: "depth=32 direct=yes".to_owned(),
+        variant: "nvme-passthrough".to_owned(),
+        status: Status::Skipped,
+        reasons: "no NVMe character device; give one with --target /dev/ng0n1"
+            .to_owned(),
+        ..TrialRow::default()
+    }];
+    for block in 1..=12_u32 {
+        let side = [-1.0, 0.0, 1.0, 0.0][block as usize % 4];
+        for (name, role, times, spread) in variants {
+            let factor = times * f64::exp(side * spread);
+            let variant = Variant {
+                name,
+                role,
+                ops_per_s: 70_000.0 * factor,
+                bound: if name == "uring" { "nop-ring" } else { "" },
+                blocks: 0,
+            };
+            rows.push(TrialRow {
+                params: "depth=32 direct=yes".to_owned(),
+                block: Some(block),
+                threads: Some(if role == Role::Contender { 1 } else { 32 }),
+                latency_p50_ns: Some(450_000),
+                latency_p99_ns: Some(common::whole(1.1e6 / factor)),
+                cpu_per_op_ns: Some(24_000.0 / factor),
+                ..trial(&variant, 1.0)
+            });
+        }
+    }
+    rows
+}
+
+fn derived(rows: Vec<TrialRow>) -> Derived {
+    let rows = rows.into_iter().map(Ok::<_, Infallible>);
+    let Ok(derived) = derive(rows, &Settings::default());
+    derived
+}
+
+fn check(found: &str, expected: &str) {
+    assert!(found == expected, "found:\n{found}\nexpected:\n{expected}");
+}
+
+#[test]
+fn the_whole_table() {
+    // 70 k * 1.2 = 84 k; half of [exp(-0.01), exp(0.01)] is 1.0 %; 1.1 ms /
+    // 1.2 = 917 us; 84 k of 700 k is 12 %; 1.43 * 0.01 gives 1.4 %.
+    let expected = "\
+storage/randread-4k  depth 32, direct yes, 12 blocks                                    comparison only: virtual machine
+                          ops/s           p99 service         CPU/op            of floor/ceiling   vs pread-pool
+pread-pool (32 threads)   70.0k             1.10 ms           24.0 µs                              baseline
+uring (1 thread)          84.0k ± 1.0 %   917 µs    ± 1.0 %   20.0 µs ± 1.0 %   12 % of nop-ring   1.20× [1.19, 1.21]     faster
+uring-fixed (1 thread)    70.3k ± 3.0 %     1.09 ms ± 3.0 %   23.9 µs ± 3.0 %                      1.00× [0.98, 1.04]     undecided
+uring-slow (1 thread)     35.0k ± 1.0 %     2.20 ms ± 1.0 %   48.0 µs ± 1.0 %                      0.500× [0.495, 0.505]  slower
+noise floor (A/A)         0.5 %           0.5 %               0.5 %                                smallest effect this run can show: 1.4 %
+not run: nvme-passthrough: no NVMe character device; give one with --target /dev/ng0n1
+! undecided: uring-fixed (ops/s, p99, CPU/op); about 35 blocks would decide (--blocks 35)
+";
+    check(&text(&derived(trials()), CAP, Style::default()), expected);
+}
+
+#[test]
+fn the_verdicts_in_words() {
+    let lines = verdicts(&derived(trials()));
+    let expected = [
+        "storage/randread-4k: uring vs pread-pool: faster on ops/s 1.20×, \
+         p99 0.83×, CPU/op 0.83×; same on p50 1.00×",
+        "storage/randread-4k: uring-fixed vs pread-pool: same on p50 1.00×; \
+         undecided on ops/s 1.00×, p99 1.00×, CPU/op 1.00×",
+        "storage/randread-4k: uring-slow vs pread-pool: slower on ops/s \
+         0.50×, p99 2.00×, CPU/op 2.00×; same on p50 1.00×",
+    ];
+    assert_eq!(lines, expected);
+}
+
+/// A contender of every kind that gets no plain verdict.
+#[test]
+fn caveats_name_the_next_step() {
+    let mut rows = trials();
+    rows.retain(|row| row.role != Role::Bound);
+    for row in &mut rows {
+        row.latency_p99_ns = None;
+        row.threads = Some(1);
+        match (row.variant.as_str(), row.block) {
+            ("uring", Some(3)) => {
+                row.status = Status::Degraded;
+                row.reasons = "io_wq=yes".to_owned();
+            }
+            ("uring-slow", Some(4)) => row.status = Status::Nonsteady,
+            ("uring-fixed", Some(5)) => row.status = Status::Invalid,
+            ("pread-pool#aa", Some(_)) => {
+                row.ops_per_s = row.ops_per_s.map(|rate| rate * 1.05);
+            }
+            _ => {}
+        }
+    }
+    // 11 of the 12 blocks count, so 35 * 11 / 12 would decide, and the twin's
+    // p is 2 / 2^11.
+    let expected = "\
+SUSPECT RUN: the baseline differs from its own copy in storage/randread-4k (1.05×, p = 9.77e-4 after Holm); something favours one place in the order, so believe no verdict: run again on a quieter machine
+
+storage/randread-4k  depth 32, direct yes, 11 blocks
+                    ops/s           p50 service      CPU/op            vs pread-pool
+pread-pool          70.0k           450 µs           24.0 µs           baseline
+uring               84.0k ± 1.0 %   450 µs ± 0.0 %   20.0 µs ± 1.0 %   1.20× [1.19, 1.21]     no verdict
+uring-fixed         70.3k ± 3.0 %   450 µs ± 0.0 %   23.9 µs ± 3.0 %   1.00× [0.98, 1.04]     undecided
+uring-slow          35.0k ± 1.0 %   450 µs ± 0.0 %   48.0 µs ± 1.0 %   0.500× [0.495, 0.505]  slower
+noise floor (A/A)   5.0 %           0.0 %            0.5 %             smallest effect this run can show: 1.4 %
+not run: nvme-passthrough: no NVMe character device; give one with --target /dev/ng0n1
+! 11 of 12 blocks count, the others are void or not measured yet: `reasons` in trials.csv tells why; `bypass run --resume` goes on
+! uring: no verdict, degraded: io_wq=yes; the suite's page in docs/ tells what its own path needs
+! some trials have a trend (uring-slow); without them ops/s of uring-slow moves by +0.0 %, the others by less: windows.csv shows it, a longer --window averages it out
+! undecided: uring-fixed (ops/s, CPU/op); about 32 blocks would decide (--blocks 32)
+";
+    check(&text(&derived(rows), None, Style::default()), expected);
+}
+
+#[test]
+fn colour_changes_nothing_but_colour() {
+    let plain = text(&derived(trials()), CAP, Style::default());
+    let style = Style { colour: true, ..Style::default() };
+    let coloured = text(&derived(trials()), CAP, style);
+    assert!(coloured.contains("\x1b[32m1.20×"), "{coloured}");
+    assert!(coloured.contains("\x1b[31m0.500×"), "{coloured}");
+    let mut stripped = coloured;
+    for code in ["31", "32", "33", "36", "0"] {
+        stripped = stripped.replace(&format!("\x1b[{code}m"), "");
+    }
+    assert_eq!(stripped, plain);
+    assert!(!plain.lines().any(|line| line.ends_with(' ')));
+}
+
+#[test]
+fn p50_is_there_when_asked_for() {
+    let style = Style { p50: true, ..Style::default() };
+    let found = text(&derived(trials()), None, style);
+    let heads = found.lines().nth(1).unwrap();
+    let places: Vec<_> = ["ops/s", "p50 service", "p99 service", "CPU/op"]
+        .map(|head| heads.find(head).unwrap())
+        .to_vec();
+    assert!(places.is_sorted(), "{heads}");
+}
+
+#[test]
+fn json_holds_the_rows_as_in_the_file() {
+    let derived = derived(trials());
+    let value = json(&derived, CAP);
+    assert_eq!(value["cap"], "comparison only: virtual machine");
+    assert_eq!(value["suspect"], false);
+    let rows = value["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), derived.rows.len());
+    let uring = rows.iter().find(|row| row["variant"] == "uring").unwrap();
+    assert_eq!(uring["metric"], "ops_per_s");
+    assert_eq!(uring["verdict"], "faster");
+    assert_eq!(uring["ratio"].as_f64(), derived.rows[1].ratio);
+    assert!(uring["ratio_without_flagged"].is_null());
+    let variants = &value["experiments"][0]["variants"];
+    assert_eq!(variants[0]["role"], "baseline");
+    assert_eq!(variants[0]["medians"]["ops_per_s"], 70_000.0);
+}
+
+#[test]
+fn an_empty_run_has_an_empty_table() {
+    let empty = text(&derived(Vec::new()), CAP, Style::default());
+    assert_eq!(empty, "");
+}
