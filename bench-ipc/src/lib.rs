@@ -58,5 +58,6 @@ mod suite {
         experiments: experiments::all,
         prepare: |_| Ok(Box::new(NoTarget)),
         forecast: |_| Ok(Forecast::default()),
+        checks: Vec::new,
     };
 }

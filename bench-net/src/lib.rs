@@ -9,4 +9,5 @@ pub const SUITE: Suite = Suite {
     experiments: Vec::new,
     prepare: |_| Ok(Box::new(NoTarget)),
     forecast: |_| Ok(Forecast::default()),
+    checks: Vec::new,
 };

@@ -28,4 +28,5 @@ pub const SUITE: Suite = Suite {
     experiments: experiments::all,
     prepare: target::prepare,
     forecast: target::forecast,
+    checks: Vec::new,
 };

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use crate::{
-    machine::cpu_set::Cpu,
+    machine::{cpu_set::Cpu, doctor::Check},
     measure::trial::{Outcome, Trial, TrialError},
 };
 
@@ -21,6 +21,8 @@ pub struct Suite {
     pub prepare: fn(&SessionRequest) -> Result<Box<dyn Session>, Refusal>,
     /// What `prepare` would do, for `--dry-run`; changes nothing.
     pub forecast: fn(&SessionRequest) -> Result<Forecast, Refusal>,
+    /// What this suite wants of a machine beside what all suites want.
+    pub checks: fn() -> Vec<Check>,
 }
 
 impl fmt::Debug for Suite {

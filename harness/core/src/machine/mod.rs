@@ -12,6 +12,7 @@ pub mod allowed;
 pub mod buffer;
 pub mod cpu_set;
 pub mod devices;
+pub mod doctor;
 pub mod environment;
 #[cfg(feature = "hwloc")]
 pub mod hwloc_view;

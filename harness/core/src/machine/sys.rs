@@ -5,6 +5,7 @@
 //! `include/uapi/linux/mempolicy.h`.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use super::cpu_set::{Cpu, CpuSet, NumaNode};
@@ -191,6 +192,23 @@ pub(super) fn set_memlock_limit(soft: u64, hard: u64) -> io::Result<()> {
     let result =
         unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
     check(result.into()).map(drop)
+}
+
+/// Whether `io_uring_setup(2)` makes a ring of one entry. It is closed again.
+pub(super) fn try_io_uring() -> io::Result<()> {
+    // Larger than `struct io_uring_params` (120 bytes, fixed as kernel ABI);
+    // all zero asks for no feature.
+    let mut params = [0u64; 16];
+    // SAFETY: `params` is a local that holds the structure which the call
+    // reads and writes, and outlives the call.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr())
+    })?;
+    let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the call above has just made this descriptor, and nothing else
+    // knows it.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(())
 }
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {

@@ -316,6 +316,7 @@ mod tests {
         },
         prepare: |_| Ok(Box::new(NoTarget)),
         forecast: |_| Ok(Forecast::default()),
+        checks: Vec::new,
     };
 
     fn keys(filters: &[&str], tag: Option<&str>) -> Vec<String> {

@@ -3,6 +3,7 @@
 pub mod bench;
 mod child;
 mod directory;
+pub mod doctor;
 mod error;
 pub mod exit;
 pub mod filter;

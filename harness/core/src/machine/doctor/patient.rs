@@ -1,0 +1,192 @@
+//! What a check may look at: files below a root, and a few facts that only
+//! system calls tell.
+
+use std::path::{Path, PathBuf};
+
+use super::Unknown;
+use crate::machine::{
+    allowed::allowed_cpus,
+    cpu_set::{Cpu, CpuSet},
+    environment::Environment,
+    root::Root,
+    sys,
+};
+
+/// Facts about this process that no file tells. A captured tree has none, and
+/// checks that need them are then unknown.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// CPUs that this process may use.
+    pub allowed: Option<CpuSet>,
+    /// Whether this program was built with debug assertions.
+    pub debug_assertions: Option<bool>,
+    /// Whether the kernel makes an `io_uring`; the error if it does not.
+    pub io_uring: Option<Result<(), String>>,
+}
+
+impl Live {
+    /// Asks the running system.
+    pub fn read() -> Self {
+        Self {
+            allowed: allowed_cpus().ok(),
+            debug_assertions: Some(cfg!(debug_assertions)),
+            io_uring: Some(
+                sys::try_io_uring().map_err(|error| error.to_string()),
+            ),
+        }
+    }
+}
+
+/// The machine under examination.
+#[derive(Clone, Debug)]
+pub struct Patient {
+    /// Where its files are.
+    pub root: Root,
+    /// What has been read of it already.
+    pub environment: Environment,
+    /// What system calls told; nothing for a captured tree.
+    pub live: Live,
+    /// Where storage works: the device below this path is examined.
+    pub target: PathBuf,
+}
+
+impl Patient {
+    /// The running system.
+    pub fn system(target: impl Into<PathBuf>) -> Self {
+        let root = Root::system();
+        let environment = Environment::read(&root);
+        Self { root, environment, live: Live::read(), target: target.into() }
+    }
+
+    /// A captured tree: its `/` is the target.
+    pub fn captured(root: Root) -> Self {
+        let environment = Environment::read(&root);
+        let target = PathBuf::from("/");
+        Self { root, environment, live: Live::default(), target }
+    }
+
+    /// The CPUs that may be measured on: those allowed, else those online.
+    ///
+    /// # Errors
+    /// Where neither can be told.
+    pub fn cpus(&self) -> Result<CpuSet, Unknown> {
+        match &self.live.allowed {
+            Some(allowed) => Ok(allowed.clone()),
+            None => self.list("sys/devices/system/cpu/online"),
+        }
+    }
+
+    /// One path per measured CPU below `/sys/devices/system/cpu`.
+    ///
+    /// # Errors
+    /// As [`Patient::cpus`].
+    pub fn of_each_cpu(
+        &self,
+        file: &str,
+    ) -> Result<Vec<(Cpu, String)>, Unknown> {
+        let path = |cpu: Cpu| format!("sys/devices/system/cpu/cpu{cpu}/{file}");
+        Ok(self.cpus()?.iter().map(|cpu| (cpu, path(cpu))).collect())
+    }
+
+    /// A file's text.
+    ///
+    /// # Errors
+    /// When it is missing, unreadable or empty.
+    pub fn text(&self, path: impl AsRef<Path>) -> Result<String, Unknown> {
+        let path = path.as_ref();
+        self.root.read_word(path).ok_or_else(|| self.lack(path))
+    }
+
+    /// A file that holds one unsigned number.
+    ///
+    /// # Errors
+    /// When it is missing, unreadable or holds something else.
+    pub fn number(&self, path: impl AsRef<Path>) -> Result<u64, Unknown> {
+        let path = path.as_ref();
+        self.root.read_u64(path).ok_or_else(|| self.lack(path))
+    }
+
+    /// A file that holds one number with or without a sign.
+    ///
+    /// # Errors
+    /// As [`Patient::number`].
+    pub fn signed(&self, path: impl AsRef<Path>) -> Result<i64, Unknown> {
+        let path = path.as_ref();
+        let number = self.root.read(path).and_then(|text| text.parse().ok());
+        number.ok_or_else(|| self.lack(path))
+    }
+
+    /// A file that holds `0` or `1`.
+    ///
+    /// # Errors
+    /// As [`Patient::number`].
+    pub fn flag(&self, path: impl AsRef<Path>) -> Result<bool, Unknown> {
+        let path = path.as_ref();
+        self.root.read_bool(path).ok_or_else(|| self.lack(path))
+    }
+
+    /// A file that holds a list of CPUs; an empty one is an empty list.
+    ///
+    /// # Errors
+    /// As [`Patient::number`].
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<CpuSet, Unknown> {
+        let path = path.as_ref();
+        self.root.read_list(path).ok_or_else(|| self.lack(path))
+    }
+
+    /// The word in brackets of `always [madvise] never`.
+    ///
+    /// # Errors
+    /// As [`Patient::number`].
+    pub fn chosen(&self, path: impl AsRef<Path>) -> Result<String, Unknown> {
+        let path = path.as_ref();
+        let text = self.root.read(path);
+        text.and_then(|text| crate::machine::devices::block::chosen(&text))
+            .ok_or_else(|| self.lack(path))
+    }
+
+    /// The value of a parameter of the kernel's command line; empty for one
+    /// without value.
+    ///
+    /// # Errors
+    /// When the command line cannot be read.
+    pub fn parameter(&self, name: &str) -> Result<Option<String>, Unknown> {
+        let line = self.text("proc/cmdline")?;
+        let words = line.split_whitespace().take_while(|&word| word != "--");
+        // The last one wins, as in the kernel.
+        let value = words
+            .map(|word| word.split_once('=').unwrap_or((word, "")))
+            .filter(|(key, _)| key.replace('-', "_") == name)
+            .map(|(_, value)| value.to_owned())
+            .last();
+        Ok(value)
+    }
+
+    /// Whether a hypervisor is known to be below.
+    pub fn is_guest(&self) -> bool {
+        self.environment.virtualization.is_guest() == Some(true)
+    }
+
+    /// Why nothing is known from this file.
+    pub fn lack(&self, path: impl AsRef<Path>) -> Unknown {
+        let path = path.as_ref();
+        let absolute = Path::new("/").join(path);
+        let name = absolute.display();
+        Unknown::because(match self.root.path(path).symlink_metadata() {
+            Err(_) => format!("there is no {name}"),
+            Ok(_) => format!("{name} cannot be read or understood"),
+        })
+    }
+
+    /// Why a setting that belongs to the hardware is unknown: in a guest, the
+    /// host decides and shows nothing.
+    pub fn hidden(&self, path: impl AsRef<Path>, what: &str) -> Unknown {
+        if self.is_guest() && !self.root.exists(path.as_ref()) {
+            return Unknown::because(format!(
+                "the host decides on {what} and does not show it to this guest"
+            ))
+            .with_fix("ask whoever runs the host, or use bare metal");
+        }
+        self.lack(path)
+    }
+}
