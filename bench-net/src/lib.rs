@@ -1,5 +1,7 @@
 //! The `net` suite. It has no experiments yet.
 
+pub mod lab;
+
 use harness::suite::{Forecast, NoTarget, Suite};
 
 /// Packets: sockets, io_uring and AF_XDP.
