@@ -3,12 +3,14 @@
 //!
 //! - [`schema`]: each column declared once, and the documentation made of it;
 //! - [`writer`]: run directories, appended to and synced block by block;
+//! - [`compare`]: one run, [`across`]: two runs, [`check`]: do files agree;
 //! - [`hist`]: HdrHistogram logs.
 //!
 //! **Invariant**: nothing here knows of Linux, reads a clock or measures; the
 //! same files give the same answer on every machine.
 #![forbid(unsafe_code)]
 
+pub mod across;
 pub mod check;
 pub mod compare;
 pub mod hist;

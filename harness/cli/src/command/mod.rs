@@ -1,17 +1,21 @@
 //! The commands, one file each.
 
 mod check;
+mod compare;
 mod completions;
 mod list;
 mod run;
+mod runs;
 mod schema;
 mod topology;
+mod values;
 
 use clap::{Parser, Subcommand};
 use harness::{
     run::{exit::Exit, filter::FilterError, runner::RunError},
     suite::Suite,
 };
+use results::across::AcrossError;
 
 /// Which way of moving bytes is faster on this machine, by how much, at what
 /// CPU cost, and how sure are we?
@@ -35,6 +39,8 @@ pub struct Arguments {
 pub enum Command {
     /// Measure: interleaved blocks of fresh, pinned worker processes.
     Run(Box<run::Run>),
+    /// Compare runs: before and after a change, or two machines.
+    Compare(compare::Compare),
     /// Show experiments and variants, and which of them run here.
     List(list::List),
     /// Derive the verdicts of a run again and look for edits.
@@ -52,6 +58,7 @@ impl Command {
     pub fn run(self, suites: &[Suite]) -> anyhow::Result<Exit> {
         match self {
             Self::Run(run) => run.run(suites),
+            Self::Compare(compare) => compare.run(),
             Self::List(list) => list.run(suites),
             Self::Check(check) => check.run(),
             Self::Topology(topology) => topology.run(),
@@ -66,7 +73,10 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<RunError>() {
         return error.exit();
     }
-    if error.downcast_ref::<FilterError>().is_some() {
+    if error.downcast_ref::<FilterError>().is_some()
+        || error.downcast_ref::<AcrossError>().is_some()
+        || error.downcast_ref::<runs::NoSuchRun>().is_some()
+    {
         return Exit::Usage;
     }
     Exit::Environment

@@ -1,13 +1,12 @@
 //! `bypass run`: plan, measure, decide.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
 use harness::{
     machine::cpu_set::CpuSet,
     run::{
-        bench::workspace_root,
         exit::Exit,
         filter::Filter,
         options::{Mode, RunOptions, fresh_seed},
@@ -16,6 +15,11 @@ use harness::{
         runner::{self, Destination, Preview},
     },
     suite::{RefusalKind, Suite},
+};
+
+use super::{
+    runs::results_root,
+    values::{duration_ns, ratio, some_cpus},
 };
 
 /// Blocks beyond this add nothing that a longer window would not.
@@ -50,6 +54,12 @@ pub struct Run {
     /// Measured time of a trial, such as 500ms or 2s [default: 2s].
     #[arg(long, value_parser = duration_ns)]
     window: Option<u64>,
+    /// Load before the window, such as 300ms [default: 500ms].
+    #[arg(long, value_parser = duration_ns)]
+    warmup: Option<u64>,
+    /// Least effect that gets a verdict, such as 2% or 0.02 [default: 2%].
+    #[arg(long, value_parser = ratio)]
+    practical: Option<f64>,
     /// Decides orders, addresses and contents [default: a fresh one].
     #[arg(long)]
     seed: Option<u64>,
@@ -66,7 +76,7 @@ pub struct Run {
     /// Go on with an interrupted run, in the same order.
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "filters", "results", "label", "quick", "precise", "blocks",
-        "sessions", "window", "seed", "cpus", "target", "tag", "dry_run",
+        "sessions", "window", "warmup", "practical", "seed", "cpus", "target", "tag", "dry_run",
     ])]
     resume: Option<PathBuf>,
     /// Show the plan, the time, the bytes to be written and the devices
@@ -88,7 +98,7 @@ impl Run {
             Some(directory) => runner::resume(suites, directory, None)?,
             None => {
                 let options = self.options()?;
-                let root = self.results_root()?;
+                let root = results_root(self.results.as_deref())?;
                 if self.dry_run {
                     let preview = runner::preview(suites, &options, &root)?;
                     return self.show(&preview, &options);
@@ -122,6 +132,12 @@ impl Run {
         if let Some(window_ns) = self.window {
             options.window_ns = window_ns;
         }
+        if let Some(warmup_ns) = self.warmup {
+            options.warmup_ns = warmup_ns;
+        }
+        if let Some(practical) = self.practical {
+            options.practical_ratio = practical;
+        }
         options.cpus.clone_from(&self.cpus);
         if let Some(target) = &self.target {
             // Sessions and resumption may have another working directory.
@@ -131,20 +147,6 @@ impl Run {
                 })?);
         }
         Ok(options)
-    }
-
-    fn results_root(&self) -> anyhow::Result<PathBuf> {
-        let root = match &self.results {
-            Some(directory) => directory.clone(),
-            None => {
-                let here =
-                    std::env::current_dir().context("working directory")?;
-                let home: &Path = workspace_root(&here).unwrap_or(&here);
-                home.join("results")
-            }
-        };
-        std::path::absolute(&root)
-            .with_context(|| format!("--results {}", root.display()))
     }
 
     fn show(
@@ -253,58 +255,4 @@ fn preview_json(preview: &Preview, options: &RunOptions) -> serde_json::Value {
         "duration_s": preview.duration.as_secs_f64(),
         "suites": forecasts,
     })
-}
-
-/// A list that is not empty, which the kernel's format allows.
-fn some_cpus(text: &str) -> Result<CpuSet, String> {
-    let cpus: CpuSet = text.parse().map_err(|e| format!("{e}"))?;
-    if cpus.is_empty() {
-        return Err("the list is empty; give one such as 1-3,8".to_owned());
-    }
-    Ok(cpus)
-}
-
-/// `500ms`, `2s`, `1m`; a bare number is seconds.
-fn duration_ns(text: &str) -> Result<u64, String> {
-    const LEAST_NS: f64 = 20e6;
-    const MOST_NS: f64 = 3_600e9;
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let scale = match unit.trim() {
-        "ms" => 1e6,
-        "" | "s" => 1e9,
-        "m" | "min" => 60e9,
-        _ => return Err(format!("unit `{unit}` is not ms, s or min")),
-    };
-    let ns = number
-        .parse::<f64>()
-        .map(|number| number * scale)
-        .map_err(|_| format!("`{number}` is not a number"))?;
-    if !(LEAST_NS..=MOST_NS).contains(&ns) {
-        return Err(format!("{text} is not between 20ms and 60min"));
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to lie between 20 ms and an hour"
-    )]
-    Ok(ns.round() as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration_ns("500ms"), Ok(500_000_000));
-        assert_eq!(duration_ns("2s"), Ok(2_000_000_000));
-        assert_eq!(duration_ns("1.5"), Ok(1_500_000_000));
-        assert_eq!(duration_ns("1min"), Ok(60_000_000_000));
-        for bad in ["", "2h", "1ms", "2 days", "-1s", "9999min"] {
-            assert!(duration_ns(bad).is_err(), "{bad}");
-        }
-    }
 }

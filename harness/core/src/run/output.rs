@@ -74,8 +74,11 @@ fn cap(report: &Report) -> Option<String> {
 }
 
 /// Colour on a terminal, unless `NO_COLOR` is set (no-color.org).
-fn style() -> table::Style {
+pub fn is_coloured() -> bool {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let colour = wanted && io::stdout().is_terminal();
-    table::Style { colour, ..table::Style::default() }
+    wanted && io::stdout().is_terminal()
+}
+
+fn style() -> table::Style {
+    table::Style { colour: is_coloured(), ..table::Style::default() }
 }

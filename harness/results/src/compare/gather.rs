@@ -8,11 +8,11 @@ use stats::summary::median;
 use crate::schema::{CompareMetric, LatencyKind, Role, Status, TrialRow};
 
 /// What names an experiment: suite, id and parameters.
-pub(super) type ExperimentId = [String; 3];
+pub(crate) type ExperimentId = [String; 3];
 
 /// Everything gathered from the trials of a run.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(crate) struct Gathered {
     pub run_id: String,
     /// In the order in which the run first came to them.
     pub experiments: Vec<Experiment>,
@@ -21,7 +21,7 @@ pub(super) struct Gathered {
 
 /// One experiment with its blocks.
 #[derive(Debug)]
-pub(super) struct Experiment {
+pub(crate) struct Experiment {
     pub id: ExperimentId,
     pub variants: Vec<Variant>,
     /// The last attempt at each block, by session and block.
@@ -34,7 +34,7 @@ pub(super) struct Experiment {
 
 /// What is known of a variant over all its trials.
 #[derive(Debug)]
-pub(super) struct Variant {
+pub(crate) struct Variant {
     pub name: String,
     pub role: Role,
     pub bound: String,
@@ -50,14 +50,14 @@ pub(super) struct Variant {
 
 /// One attempt at a block.
 #[derive(Debug)]
-pub(super) struct Attempt {
+pub(crate) struct Attempt {
     pub attempt: u32,
     pub slots: Vec<Slot>,
 }
 
 /// One trial in a block.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     pub variant: usize,
     pub role: Role,
     pub status: Status,
@@ -274,6 +274,6 @@ fn value(row: &TrialRow, metric: CompareMetric) -> Option<f64> {
 }
 
 /// How many items an iterator has, in the width of our columns.
-pub(super) fn count(items: impl Iterator) -> u32 {
+pub(crate) fn count(items: impl Iterator) -> u32 {
     u32::try_from(items.count()).unwrap_or(u32::MAX)
 }

@@ -7,7 +7,7 @@
 //! anyone can derive it again.
 
 mod experiment;
-mod gather;
+pub(crate) mod gather;
 mod row;
 
 use std::path::Path;
@@ -15,6 +15,7 @@ use std::path::Path;
 pub use experiment::{ExperimentSummary, Figures, VariantSummary};
 use gather::Gathered;
 use row::Draft;
+pub(crate) use row::word;
 use serde::Serialize;
 
 use crate::reader::{ReadError, Torn, read_trials};
@@ -81,6 +82,14 @@ pub fn derive<E>(
     for trial in trials {
         gathered.add(&trial?);
     }
+    Ok(derive_gathered(&gathered, settings))
+}
+
+/// The same from trials that are sorted already.
+pub(crate) fn derive_gathered(
+    gathered: &Gathered,
+    settings: &Settings,
+) -> Derived {
     let mut drafts = Vec::new();
     let mut experiments = Vec::new();
     for experiment in &gathered.experiments {
@@ -100,7 +109,7 @@ pub fn derive<E>(
     row::adjust(drafts.iter_mut().filter(|draft| is_aa_row(draft)), settings);
     let aa = aa_check(&drafts, settings);
     let rows = drafts.into_iter().map(|draft| draft.row).collect();
-    Ok(Derived { rows, aa, experiments })
+    Derived { rows, aa, experiments }
 }
 
 /// The twins form one family over the whole run, on throughput alone.

@@ -318,7 +318,8 @@ impl Draft {
     }
 }
 
-fn word(verdict: verdict::Verdict) -> Verdict {
+/// The word of the files.
+pub(crate) fn word(verdict: verdict::Verdict) -> Verdict {
     match verdict {
         verdict::Verdict::Faster => Verdict::Faster,
         verdict::Verdict::Slower => Verdict::Slower,

@@ -1,5 +1,6 @@
 //! The table a person reads: verdict, figures, noise floor, caveats.
 
+pub mod across;
 mod caveats;
 mod layout;
 mod number;

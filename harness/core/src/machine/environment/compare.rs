@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Environment;
 use crate::machine::topology::Topology;
@@ -48,6 +48,41 @@ pub fn differences(
     after: &Environment,
 ) -> Vec<Difference> {
     compare(&facts(before), &facts(after))
+}
+
+/// The same for two `run.json`: their `environment`, `topology` as the
+/// fingerprint has it, and `devices`, of whatever version wrote them.
+pub fn stored_differences(before: &Stored, after: &Stored) -> Vec<Difference> {
+    compare(&before.facts(), &after.facts())
+}
+
+/// What a `run.json` holds of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    /// Its `environment`.
+    pub environment: &'a Value,
+    /// Its fingerprint, one `key=value` per line.
+    pub fingerprint: &'a str,
+    /// Its `devices`.
+    pub devices: &'a Value,
+}
+
+impl Stored<'_> {
+    fn facts(&self) -> BTreeMap<String, String> {
+        let mut facts = match Environment::deserialize(self.environment.clone())
+        {
+            Ok(environment) => facts(&environment),
+            // Another version's; what it shares with ours still compares.
+            Err(_) => facts_of(self.environment.as_object()),
+        };
+        let topology = |line: &&str| line.starts_with("topology.");
+        let lines = self.fingerprint.lines().filter(topology);
+        for (key, value) in lines.filter_map(|line| line.split_once('=')) {
+            facts.insert(key.to_owned(), value.to_owned());
+        }
+        flatten("devices", self.devices, &mut facts);
+        facts
+    }
 }
 
 /// The facts that must be equal for `--resume`, one `key=value` per line.
@@ -103,10 +138,9 @@ fn compare(
 /// Every fact as text under a dotted name. It goes through the serialised
 /// form, so that a fact added to [`Environment`] cannot be forgotten here.
 fn facts(environment: &Environment) -> BTreeMap<String, String> {
-    let mut facts = BTreeMap::new();
     let Ok(Value::Object(mut fields)) = serde_json::to_value(environment)
     else {
-        return facts;
+        return BTreeMap::new();
     };
     // These are an object in one state and a word in another; a change of
     // state would show under two names.
@@ -117,7 +151,12 @@ fn facts(environment: &Environment) -> BTreeMap<String, String> {
     ] {
         fields.insert(name.to_owned(), Value::String(text));
     }
-    for (name, value) in &fields {
+    facts_of(Some(&fields))
+}
+
+fn facts_of(fields: Option<&Map<String, Value>>) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    for (name, value) in fields.into_iter().flatten() {
         if !VOLATILE.contains(&name.as_str()) {
             flatten(name, value, &mut facts);
         }
@@ -130,6 +169,16 @@ fn flatten(key: &str, value: &Value, facts: &mut BTreeMap<String, String>) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 flatten(&format!("{key}.{name}"), value, facts);
+            }
+            return;
+        }
+        // Devices and the like: by name, for their order says nothing.
+        Value::Array(items)
+            if items.iter().any(|item| item["name"].is_string()) =>
+        {
+            for item in items {
+                let name = item["name"].as_str().unwrap_or(UNKNOWN);
+                flatten(&format!("{key}.{name}"), item, facts);
             }
             return;
         }

@@ -14,7 +14,10 @@ use super::allowed::{CpuLimit, cpu_limit};
 use super::limits::Limits;
 use super::root::Root;
 
-pub use compare::{Difference, differences, fingerprint, fingerprint_changes};
+pub use compare::{
+    Difference, Stored, differences, fingerprint, fingerprint_changes,
+    stored_differences,
+};
 pub use frequency::Frequency;
 pub use identity::machine_id8;
 pub use kernel::{IrqAccounting, irq_accounting};

@@ -1,0 +1,85 @@
+//! Values as a person writes them on the command line or in a file.
+
+use harness::machine::cpu_set::CpuSet;
+
+/// A list that is not empty, which the kernel's format allows.
+pub fn some_cpus(text: &str) -> Result<CpuSet, String> {
+    let cpus: CpuSet = text.parse().map_err(|e| format!("{e}"))?;
+    if cpus.is_empty() {
+        return Err("the list is empty; give one such as 1-3,8".to_owned());
+    }
+    Ok(cpus)
+}
+
+/// `2%` or `0.02`, as a fraction: more than nothing, at most all.
+pub fn ratio(text: &str) -> Result<f64, String> {
+    let (number, scale) = match text.trim().strip_suffix('%') {
+        Some(number) => (number.trim(), 0.01),
+        None => (text.trim(), 1.0),
+    };
+    let value = number
+        .parse::<f64>()
+        .map_err(|_| format!("`{text}` is not a share such as 2% or 0.02"))?;
+    let value = value * scale;
+    // 2 without its % is meant as 2 %, and would make everything the same.
+    if value > 0.0 && value < 1.0 {
+        Ok(value)
+    } else {
+        Err(format!("{text} is not between 0 and 1; write 2% or 0.02"))
+    }
+}
+
+/// `500ms`, `2s`, `1m`; a bare number is seconds.
+pub fn duration_ns(text: &str) -> Result<u64, String> {
+    const LEAST_NS: f64 = 20e6;
+    const MOST_NS: f64 = 3_600e9;
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let scale = match unit.trim() {
+        "ms" => 1e6,
+        "" | "s" => 1e9,
+        "m" | "min" => 60e9,
+        _ => return Err(format!("unit `{unit}` is not ms, s or min")),
+    };
+    let ns = number
+        .parse::<f64>()
+        .map(|number| number * scale)
+        .map_err(|_| format!("`{number}` is not a number"))?;
+    if !(LEAST_NS..=MOST_NS).contains(&ns) {
+        return Err(format!("{text} is not between 20ms and 60min"));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to lie between 20 ms and an hour"
+    )]
+    Ok(ns.round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares() {
+        assert_eq!(ratio("2%"), Ok(0.02));
+        assert_eq!(ratio("0.5 %"), Ok(0.005));
+        assert_eq!(ratio("0.02"), Ok(0.02));
+        for bad in ["2", "0", "-1%", "100%", "x", "", "nan"] {
+            assert!(ratio(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration_ns("500ms"), Ok(500_000_000));
+        assert_eq!(duration_ns("2s"), Ok(2_000_000_000));
+        assert_eq!(duration_ns("1.5"), Ok(1_500_000_000));
+        assert_eq!(duration_ns("1min"), Ok(60_000_000_000));
+        for bad in ["", "2h", "1ms", "2 days", "-1s", "9999min"] {
+            assert!(duration_ns(bad).is_err(), "{bad}");
+        }
+    }
+}
