@@ -21,6 +21,7 @@ pub use compare::{
 pub use frequency::Frequency;
 pub use identity::machine_id8;
 pub use kernel::{IrqAccounting, irq_accounting};
+pub(super) use kernel::{kernel_configuration, version};
 pub use virtualization::{Container, Virtualization};
 
 /// What is known of the machine's state, apart from its topology. `None` is
