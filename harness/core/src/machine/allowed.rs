@@ -136,6 +136,29 @@ fn group_directory(mount: &Mount, path: &str) -> Option<PathBuf> {
     Some(mount.mount_point.join(inside))
 }
 
+/// The directories of all groups that this process is in, each with those
+/// above it up to where its hierarchy is mounted.
+pub(super) fn group_directories(root: &Root) -> Vec<PathBuf> {
+    let groups = root.read("proc/self/cgroup").unwrap_or_default();
+    let mut found = Vec::new();
+    for mount in mounts(root) {
+        if !["cgroup", "cgroup2"].contains(&mount.kind.as_str()) {
+            continue;
+        }
+        for path in groups.lines().filter_map(|l| l.splitn(3, ':').nth(2)) {
+            let own = group_directory(&mount, path);
+            let own = own.iter().flat_map(|directory| directory.ancestors());
+            found.extend(
+                own.take_while(|dir| dir.starts_with(&mount.mount_point))
+                    .map(Path::to_owned),
+            );
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// `max 100000` or `50000 100000`.
 fn parse_cpu_max(text: &str) -> CpuLimit {
     let mut words = text.split_whitespace();

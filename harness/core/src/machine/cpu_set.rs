@@ -51,7 +51,16 @@ impl fmt::Display for NumaNode {
 /// A sorted set of CPUs. In text and in JSON it has the kernel's list format
 /// (`0-3,8`), the one that `taskset -c` and `isolcpus=` take.
 #[derive(
-    Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
 pub struct CpuSet(BTreeSet<Cpu>);

@@ -10,6 +10,7 @@
 
 pub mod allowed;
 pub mod buffer;
+pub mod capture;
 pub mod cpu_set;
 pub mod devices;
 pub mod doctor;

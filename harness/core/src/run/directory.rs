@@ -76,8 +76,7 @@ pub(super) fn open(
             "source": host.clock.source(),
             "stamp_error_ns": host.clock.stamp_error_ns(),
         }),
-        // The run adds what it finds, and so does each resumption.
-        doctor: Value::Null,
+        doctor: to_value(&host.caps()),
         invocation: json!({ "shared": invocation, "stamp": host.stamp() }),
     };
     file.write(directory.path())?;

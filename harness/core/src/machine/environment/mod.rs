@@ -20,8 +20,8 @@ pub use compare::{
 };
 pub use frequency::Frequency;
 pub use identity::machine_id8;
+pub(super) use kernel::performance_parameters;
 pub use kernel::{IrqAccounting, irq_accounting};
-pub(super) use kernel::{kernel_configuration, version};
 pub use virtualization::{Container, Virtualization};
 
 /// What is known of the machine's state, apart from its topology. `None` is
@@ -106,7 +106,9 @@ impl Environment {
                 .read_list("sys/devices/system/cpu/online")
                 .map(|set| set.len()),
             cpu_limit: cpu_limit(root),
-            cmdline: kernel::performance_parameters(root),
+            cmdline: root
+                .read("proc/cmdline")
+                .map(|text| performance_parameters(&text)),
             clocksource: root.read_word(format!("{clock}/current_clocksource")),
             clocksources: root
                 .read(format!("{clock}/available_clocksource"))

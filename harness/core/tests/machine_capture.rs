@@ -1,0 +1,212 @@
+//! What a capture takes, and what it does not tell.
+
+mod machine_support;
+
+use harness::machine::{
+    Environment, Root, Topology, block_devices,
+    capture::{Archive, Entry, capture},
+    cpu_limit, filesystem_of, network_interfaces,
+};
+use machine_support::*;
+
+fn unpacked(archive: &Archive) -> Tree {
+    let tree = Tree::new();
+    archive.unpack(tree.path()).expect("unpack");
+    tree
+}
+
+/// Everything that the machine layer knows of a tree, apart from what a
+/// capture leaves out.
+fn facts(root: &Root) -> String {
+    let environment = Environment::read(root);
+    format!(
+        "{:#?}",
+        (
+            Topology::read(root).expect("CPUs"),
+            environment,
+            block_devices(root),
+            network_interfaces(root),
+            cpu_limit(root),
+            filesystem_of(root, "/".as_ref()),
+        )
+    )
+}
+
+#[test]
+fn a_capture_tells_the_same_facts() {
+    for tree in [small_vm(), two_socket_server(), hybrid_laptop()] {
+        // A serial number is replaced by none.
+        let serial = "sys/block/vda/serial";
+        if tree.path().join(serial).exists() {
+            tree.remove(serial);
+        }
+        let copy = unpacked(&capture(&tree.root()));
+        assert_eq!(facts(&copy.root()), facts(&tree.root()));
+    }
+}
+
+#[test]
+fn a_capture_of_this_machine_tells_the_same_facts() {
+    let here = Root::system();
+    let archive = capture(&here);
+    let text = archive.text();
+    assert_eq!(Archive::parse(&text).expect("an archive"), archive);
+    let copy = unpacked(&archive);
+    let root = copy.root();
+    let topology = Topology::read(&here).expect("CPUs");
+    assert_eq!(Topology::read(&root).expect("CPUs"), topology);
+    assert_eq!(cpu_limit(&root), cpu_limit(&here));
+    let without_names = |devices: Vec<harness::machine::BlockDevice>| {
+        let mut text = String::new();
+        for mut device in devices {
+            device.serial = None;
+            // A file below a directory of the user.
+            device.backing_file = None;
+            text += &format!("{device:#?}\n");
+        }
+        text
+    };
+    assert_eq!(
+        without_names(block_devices(&root)),
+        without_names(block_devices(&here))
+    );
+    assert_eq!(network_interfaces(&root), network_interfaces(&here));
+    let fixed = |root: &Root| {
+        let mut environment = Environment::read(root);
+        // These change by themselves between two readings.
+        environment.load_average = None;
+        environment.swap_used_bytes = None;
+        environment
+    };
+    assert_eq!(fixed(&root), fixed(&here));
+}
+
+/// Secrets as they stand in files of real machines.
+const SECRETS: [&str; 19] = [
+    "acme-host",
+    "4c4c4544-0042-3510-8053-b7c04f4d4e32",
+    "0123456789abcdef0123456789abcdef",
+    "52:54:00:ab:cd:ef",
+    "525400abcdef",
+    "10.1.2.3",
+    "fd12:3456:789a::7",
+    "alice",
+    "S4EWNX0R123456",
+    "0x5000c500a1b2c3d4",
+    "hunter2",
+    "payroll",
+    "fileserver",
+    "acme-vault",
+    "acme-agent",
+    "1f2e3d4c5b6a79880f1e2d3c4b5a6978",
+    "TOKEN",
+    "builder",
+    "10000000abcd1234",
+];
+
+fn plant(tree: &Tree) {
+    tree.files(
+        "proc",
+        &[
+            ("sys/kernel/hostname", "acme-host"),
+            (
+                "cmdline",
+                "BOOT_IMAGE=/vmlinuz root=UUID=4c4c4544-0042-3510-8053-\
+                 b7c04f4d4e32 ip=10.1.2.3::acme-host mitigations=off \
+                 luks.key=hunter2 hunter2 -- TOKEN=hunter2",
+            ),
+            ("version", "Linux (builder@acme-host)"),
+            ("1/environ", "TOKEN=hunter2\0container=lxc\0HOME=/home/alice"),
+            ("1/comm", "acme-agent"),
+            ("77/comm", "irqbalance"),
+            (
+                "self/cgroup",
+                "0::/system.slice/acme-vault.service/docker-\
+                 1f2e3d4c5b6a79880f1e2d3c4b5a6978.scope",
+            ),
+            (
+                "self/mountinfo",
+                "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n\
+                 28 27 0:40 / /home/alice/payroll rw - cifs \
+                 //fileserver/payroll rw,username=alice,addr=10.1.2.3,\
+                 password=hunter2\n\
+                 29 27 0:41 / /mnt/x rw - nfs4 [fd12:3456:789a::7]:/payroll \
+                 rw,clientaddr=10.1.2.3\n\
+                 30 27 0:29 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
+            ),
+            ("swaps", "Filename Type Size Used Priority\n/home/alice/swap file 1 0 -2"),
+            ("cpuinfo", "processor\t: 0\nflags\t: fpu\nSerial\t\t: 10000000abcd1234"),
+            ("self/status", "Name:\tacme-agent\nCapEff:\t000001ffffffffff"),
+        ],
+    );
+    tree.file("etc/machine-id", "0123456789abcdef0123456789abcdef")
+        .file("sys/class/dmi/id/product_serial", "S4EWNX0R123456")
+        .file("sys/class/dmi/id/product_name", "R640 on 52:54:00:ab:cd:ef")
+        .file("sys/devices/virtual/net/enx525400abcdef/mtu", 1500)
+        .link(
+            "sys/class/net/enx525400abcdef",
+            "sys/devices/virtual/net/enx525400abcdef",
+        )
+        .file("sys/block/vda/device/wwid", "0x5000c500a1b2c3d4")
+        .file("sys/class/nvme/nvme0/model", "Disk 0x5000c500a1b2c3d4")
+        .file("sys/block/loop0/size", 8)
+        .file("sys/block/loop0/loop/backing_file", "/home/alice/payroll.img")
+        .files(
+            "sys/fs/cgroup/system.slice/acme-vault.service/docker-\
+             1f2e3d4c5b6a79880f1e2d3c4b5a6978.scope",
+            &[("cpu.max", "50000 100000")],
+        )
+        .file(
+            "sys/fs/cgroup/system.slice/acme-vault.service/cgroup.controllers",
+            "cpu",
+        )
+        .file("sys/fs/cgroup/cgroup.controllers", "cpu");
+}
+
+#[test]
+fn nothing_in_a_capture_names_anything() {
+    let tree = Tree::new();
+    cpu_summary(&tree, "0-1", "0-1");
+    plant(&tree);
+    let archive = capture(&tree.root());
+    let text = archive.text();
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{secret} is in\n{text}");
+    }
+    let file = |path: &str| match archive.get(path) {
+        Some(Entry::File(text)) => text.trim().to_owned(),
+        other => panic!("{path}: {other:?}\n{text}"),
+    };
+    // What matters is still there.
+    assert_eq!(file("proc/cmdline"), "mitigations=off");
+    assert_eq!(file("proc/1/environ"), "container=lxc");
+    assert_eq!(file("proc/1/comm"), "x");
+    assert_eq!(file("proc/77/comm"), "irqbalance");
+    assert_eq!(file("proc/self/status"), "CapEff:\t000001ffffffffff");
+    let copy = unpacked(&archive);
+    let names = network_interfaces(&copy.root());
+    assert_eq!(names[0].mtu_bytes, Some(1500));
+    assert!(names[0].name.starts_with("enx"));
+}
+
+/// A group whose files have other names than it says itself would lose its
+/// limit.
+#[test]
+fn one_name_has_one_replacement() {
+    let tree = Tree::new();
+    cpu_summary(&tree, "0-1", "0-1");
+    plant(&tree);
+    for group in ["system.slice", "system.slice/acme-vault.service"] {
+        tree.file(&format!("sys/fs/cgroup/{group}/cgroup.controllers"), "cpu");
+    }
+    tree.file(
+        "sys/fs/cgroup/system.slice/acme-vault.service/docker-\
+         1f2e3d4c5b6a79880f1e2d3c4b5a6978.scope/cgroup.controllers",
+        "cpu",
+    );
+    assert_eq!(cpu_limit(&tree.root()).to_string(), "0.5 CPUs");
+    let once = capture(&tree.root());
+    let copy = unpacked(&once);
+    assert_eq!(cpu_limit(&copy.root()).to_string(), "0.5 CPUs");
+    assert_eq!(capture(&copy.root()).text(), once.text());
+}
