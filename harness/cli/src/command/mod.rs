@@ -3,6 +3,7 @@
 mod check;
 mod compare;
 mod completions;
+mod doctor;
 mod list;
 mod run;
 mod runs;
@@ -45,6 +46,8 @@ pub enum Command {
     List(list::List),
     /// Derive the verdicts of a run again and look for edits.
     Check(check::Check),
+    /// Examine the machine: is it fit for a result, and what would help?
+    Doctor(doctor::Doctor),
     /// Show CPUs, caches, NUMA nodes and devices.
     Topology(topology::Topology),
     /// Describe the files of a run.
@@ -61,6 +64,7 @@ impl Command {
             Self::Compare(compare) => compare.run(),
             Self::List(list) => list.run(suites),
             Self::Check(check) => check.run(),
+            Self::Doctor(doctor) => doctor.run(suites),
             Self::Topology(topology) => topology.run(),
             Self::Schema(schema) => schema.run(),
             Self::Completions(completions) => completions.run(),

@@ -211,6 +211,17 @@ pub(super) fn try_io_uring() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether something keeps the time of day in step (adjtimex(2)). Changes
+/// nothing: no mode is set.
+pub(super) fn is_clock_synchronised() -> io::Result<bool> {
+    // SAFETY: `timex` is numbers and padding, for which all zero is valid.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `state` is a local of the type that the call reads and writes.
+    let status = unsafe { libc::adjtimex(&raw mut state) };
+    check(status.into())?;
+    Ok(state.status & libc::STA_UNSYNC == 0)
+}
+
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

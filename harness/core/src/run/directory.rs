@@ -76,7 +76,8 @@ pub(super) fn open(
             "source": host.clock.source(),
             "stamp_error_ns": host.clock.stamp_error_ns(),
         }),
-        doctor: to_value(&host.caps()),
+        // The run adds what it finds, and so does each resumption.
+        doctor: Value::Null,
         invocation: json!({ "shared": invocation, "stamp": host.stamp() }),
     };
     file.write(directory.path())?;

@@ -1,6 +1,8 @@
 //! The machine as a run sees it: read once, stored in `run.json`, compared
 //! before a run is resumed.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -8,6 +10,7 @@ use crate::{
         allowed::{CpuLimit, allowed_cpus, cpu_limit},
         cpu_set::CpuSet,
         devices::{block_devices, network_interfaces},
+        doctor::{Live, Patient},
         environment::{
             Difference, Environment, fingerprint, fingerprint_changes,
             machine_id8,
@@ -88,53 +91,10 @@ impl Host {
         })
     }
 
-    /// What caps the worth of any result from here, each with its next step.
-    pub fn caps(&self) -> Vec<Cap> {
-        let mut caps = Vec::new();
-        if cfg!(debug_assertions) {
-            caps.push(Cap::new(
-                "functional only",
-                "built without optimisation",
-                "build with --release",
-            ));
-        }
-        if self.environment.virtualization.is_guest() == Some(true) {
-            caps.push(Cap::new(
-                "comparison only",
-                "virtual machine",
-                "run on bare metal for figures to publish",
-            ));
-        }
-        let governors = &self.environment.frequency.governors;
-        for governor in governors.iter().filter(|g| *g != "performance") {
-            caps.push(Cap::new(
-                "comparison only",
-                &format!("CPU governor {governor}"),
-                "set it to performance: cpupower frequency-set -g performance",
-            ));
-        }
-        caps
-    }
-}
-
-/// A limit on what a result is worth.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cap {
-    /// `comparison only` or `functional only`.
-    pub verdict: String,
-    /// Why.
-    pub reason: String,
-    /// What would lift it.
-    pub remedy: String,
-}
-
-impl Cap {
-    fn new(verdict: &str, reason: &str, remedy: &str) -> Self {
-        Self {
-            verdict: verdict.to_owned(),
-            reason: reason.to_owned(),
-            remedy: remedy.to_owned(),
-        }
+    /// This machine for the doctor; `target` is where storage would work.
+    pub fn patient(&self, root: &Root, target: &Path) -> Patient {
+        let facts = self.environment.clone();
+        Patient::with_facts(root.clone(), facts, Live::read(), target)
     }
 }
 

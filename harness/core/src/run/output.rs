@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use results::table;
 
-use super::runner::Report;
+use super::{doctor, runner::Report};
 
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +42,10 @@ pub fn write_stdout(text: &str) -> io::Result<()> {
 
 /// The tables, the caveats, the path.
 pub fn text(report: &Report) -> String {
-    let cap = cap(report);
+    let cap = doctor::headline(&report.doctor);
     let mut text = table::text(&report.derived, cap.as_deref(), style());
     let mut caveats: Vec<String> = report.notes.clone();
-    for cap in &report.caps {
-        caveats
-            .push(format!("{}: {}; {}", cap.verdict, cap.reason, cap.remedy));
-    }
+    caveats.extend(doctor::caveats(&report.doctor));
     if !caveats.is_empty() {
         text.push('\n');
         for caveat in &caveats {
@@ -60,17 +57,16 @@ pub fn text(report: &Report) -> String {
 }
 
 fn json(report: &Report) -> String {
-    let mut value = table::json(&report.derived, cap(report).as_deref());
+    let cap = doctor::headline(&report.doctor);
+    let mut value = table::json(&report.derived, cap.as_deref());
+    value["machine"] = serde_json::json!({
+        "verdict": report.doctor.verdict,
+        "capped_by": report.doctor.caps(),
+    });
     value["directory"] = report.directory.display().to_string().into();
     value["notes"] = report.notes.clone().into();
     value["exit_code"] = report.exit.code().into();
     format!("{value:#}\n")
-}
-
-/// The first cap is the one that weighs most.
-fn cap(report: &Report) -> Option<String> {
-    let cap = report.caps.first()?;
-    Some(format!("{}: {}", cap.verdict, cap.reason))
 }
 
 /// Colour on a terminal, unless `NO_COLOR` is set (no-color.org).

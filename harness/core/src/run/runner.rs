@@ -14,10 +14,10 @@ use results::{
 use serde_json::Value;
 
 use super::{
-    directory,
+    directory, doctor,
     exit::Exit,
     filter,
-    host::{Cap, Host, Stamp},
+    host::{Host, Stamp},
     interrupt::Interrupts,
     journal::Journal,
     options::RunOptions,
@@ -28,7 +28,9 @@ use super::{
     time,
 };
 use crate::{
-    machine::{placement::raise_memlock_limit, root::Root},
+    machine::{
+        doctor::Report as Diagnosis, placement::raise_memlock_limit, root::Root,
+    },
     measure::trial::mix,
     suite::{Forecast, Refusal, RefusalKind, SessionRequest, Suite},
 };
@@ -42,8 +44,8 @@ pub struct Report {
     pub directory: PathBuf,
     /// Its verdicts, those of earlier parts included.
     pub derived: Derived,
-    /// What limits their worth.
-    pub caps: Vec<Cap>,
+    /// What the machine's state makes of their worth.
+    pub doctor: Diagnosis,
     /// What happened.
     pub exit: Exit,
     /// Trials that measured something.
@@ -112,7 +114,9 @@ pub fn run(
     prepare_process();
     let host = Host::read(&Root::system())?;
     let planned = plan_on(suites, options, &host)?;
-    check_fitness(options, &host)?;
+    let diagnosis =
+        diagnose(suites, &planned, options, &host, destination.root());
+    check_fitness(options, &diagnosis)?;
     let directory = directory::open(options, destination, &host)?;
     let part = Part {
         suites: suite_ids(&planned, suites),
@@ -125,8 +129,9 @@ pub fn run(
     };
     let mut file = RunFile::read(directory.path())?;
     file.parts.push(part);
+    let diagnosis = doctor::record(&mut file, diagnosis);
     file.write(directory.path())?;
-    let job = Job { suites, host: &host, planned, options };
+    let job = Job { suites, host: &host, planned, options, diagnosis };
     job.execute(directory, file, &Done::nothing(), progress)
 }
 
@@ -168,7 +173,12 @@ pub fn resume(
         });
     }
     let done = Done::read(path)?;
-    let job = Job { suites, host: &host, planned, options: &options };
+    let home = path.parent().unwrap_or(path);
+    let now = diagnose(suites, &planned, &options, &host, home);
+    let diagnosis = doctor::record(&mut file, now);
+    file.write(path)?;
+    let options = &options;
+    let job = Job { suites, host: &host, planned, options, diagnosis };
     job.execute(directory, file, &done, progress)
 }
 
@@ -197,12 +207,33 @@ fn plan_on(
     Ok(plan::plan(selected, options, &place)?)
 }
 
-fn check_fitness(options: &RunOptions, host: &Host) -> Result<(), RunError> {
-    match host.caps().into_iter().next() {
+/// What the doctor says about this machine for the suites of a plan.
+fn diagnose(
+    suites: &[Suite],
+    planned: &[Planned],
+    options: &RunOptions,
+    host: &Host,
+    default_directory: &Path,
+) -> Diagnosis {
+    let target = options.target.as_deref().unwrap_or(default_directory);
+    let patient = host.patient(&Root::system(), target);
+    let mut indices: Vec<usize> = planned.iter().map(|p| p.suite).collect();
+    indices.dedup();
+    doctor::examine(&patient, indices.into_iter().map(|i| &suites[i]))
+}
+
+fn check_fitness(
+    options: &RunOptions,
+    diagnosis: &Diagnosis,
+) -> Result<(), RunError> {
+    match diagnosis.caps().first() {
         Some(cap) if options.strict => Err(RunError::Unfit {
-            verdict: cap.verdict,
-            reason: cap.reason,
-            remedy: cap.remedy,
+            verdict: diagnosis.verdict.to_string(),
+            reason: format!("{} ({})", cap.id, cap.observed),
+            remedy: match cap.fix.as_str() {
+                "" => "`bypass doctor` tells more".to_owned(),
+                fix => fix.to_owned(),
+            },
         }),
         _ => Ok(()),
     }
@@ -291,11 +322,12 @@ struct Job<'a> {
     host: &'a Host,
     planned: Vec<Planned>,
     options: &'a RunOptions,
+    diagnosis: Diagnosis,
 }
 
 impl Job<'_> {
     fn execute(
-        &self,
+        self,
         directory: RunDirectory,
         mut file: RunFile,
         done: &Done,
@@ -357,7 +389,7 @@ impl Job<'_> {
         Ok(Report {
             directory: path,
             derived,
-            caps: self.host.caps(),
+            doctor: self.diagnosis,
             exit,
             measured: tally.measured,
             wrong: tally.wrong,

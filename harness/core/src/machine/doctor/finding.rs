@@ -134,6 +134,20 @@ pub struct Finding {
     pub caps: Option<Verdict>,
 }
 
+impl Finding {
+    /// What decides which of two findings of one check is the worse.
+    fn badness(&self) -> (Option<Verdict>, u8) {
+        let weight = match self.status {
+            Status::NotApplicable => 0,
+            Status::Pass => 1,
+            Status::Unknown => 2,
+            Status::Warn => 3,
+            Status::Fail => 4,
+        };
+        (self.caps, weight)
+    }
+}
+
 /// All findings about a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -148,6 +162,30 @@ impl Report {
     pub fn new(findings: Vec<Finding>) -> Self {
         let worst = findings.iter().filter_map(|finding| finding.caps).max();
         Self { verdict: worst.unwrap_or(Verdict::Publishable), findings }
+    }
+
+    /// Adds the findings of another examination of the same machine. Where
+    /// both have a check, the worse finding stays: a run is worth what its
+    /// worst part is worth.
+    pub fn absorb(&mut self, other: Self) {
+        for theirs in other.findings {
+            let same = |f: &&mut Finding| f.id == theirs.id;
+            let Some(ours) = self.findings.iter_mut().find(same) else {
+                self.findings.push(theirs);
+                continue;
+            };
+            let mut touches = ours.touches.clone();
+            for suite in &theirs.touches {
+                if !touches.contains(suite) {
+                    touches.push(suite.clone());
+                }
+            }
+            if theirs.badness() > ours.badness() {
+                *ours = theirs;
+            }
+            ours.touches = touches;
+        }
+        *self = Self::new(std::mem::take(&mut self.findings));
     }
 
     /// The findings that cap the verdict: the worst first, what was seen

@@ -11,8 +11,17 @@
 //!   shows its settings, a comparison within one run does not.
 //! - A check without a limit warns at worst.
 
+mod cpu;
 mod finding;
+mod frequency;
+pub mod io_uring;
+mod isolation;
+mod kernel;
+mod memory;
+mod noise;
 mod patient;
+mod support;
+mod system;
 
 pub use finding::{Finding, Report, Status, Verdict, Write};
 pub use patient::{Live, Patient};
@@ -139,6 +148,12 @@ impl Unknown {
         Self { reason: reason.into(), fix: None }
     }
 
+    /// In a guest: what only its host knows.
+    pub fn host_only(what: &str) -> Self {
+        Self::because(format!("{what}: known to the host only"))
+            .with_fix("ask whoever runs the host, or use bare metal")
+    }
+
     /// What would let it be told.
     #[must_use]
     pub fn with_fix(mut self, fix: impl Into<String>) -> Self {
@@ -149,7 +164,16 @@ impl Unknown {
 
 /// The checks that matter to every suite.
 pub fn common_checks() -> Vec<Check> {
-    Vec::new()
+    [
+        cpu::CHECKS,
+        frequency::CHECKS,
+        isolation::CHECKS,
+        noise::CHECKS,
+        memory::CHECKS,
+        kernel::CHECKS,
+        system::CHECKS,
+    ]
+    .concat()
 }
 
 /// Examines the patient.
@@ -186,7 +210,8 @@ impl Listed {
 
 fn judge(check: &Check, seen: Observation, finding: &mut Finding) {
     finding.observed = seen.observed;
-    finding.status = match (seen.status, check.limit) {
+    let caps = seen.caps.max(check.limit);
+    finding.status = match (seen.status, caps) {
         (Status::Fail, None) => Status::Warn,
         (status, _) => status,
     };
@@ -195,6 +220,6 @@ fn judge(check: &Check, seen: Observation, finding: &mut Finding) {
         finding.writes = seen.writes;
     }
     if finding.status == Status::Fail {
-        finding.caps = seen.caps.max(check.limit);
+        finding.caps = caps;
     }
 }

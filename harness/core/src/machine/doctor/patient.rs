@@ -1,13 +1,16 @@
 //! What a check may look at: files below a root, and a few facts that only
 //! system calls tell.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::OnceCell,
+    path::{Path, PathBuf},
+};
 
 use super::Unknown;
 use crate::machine::{
     allowed::allowed_cpus,
     cpu_set::{Cpu, CpuSet},
-    environment::Environment,
+    environment::{Environment, kernel_configuration},
     root::Root,
     sys,
 };
@@ -22,6 +25,8 @@ pub struct Live {
     pub debug_assertions: Option<bool>,
     /// Whether the kernel makes an `io_uring`; the error if it does not.
     pub io_uring: Option<Result<(), String>>,
+    /// Whether the time of day is kept by a server.
+    pub clock_synchronised: Option<bool>,
 }
 
 impl Live {
@@ -33,6 +38,7 @@ impl Live {
             io_uring: Some(
                 sys::try_io_uring().map_err(|error| error.to_string()),
             ),
+            clock_synchronised: sys::is_clock_synchronised().ok(),
         }
     }
 }
@@ -48,6 +54,8 @@ pub struct Patient {
     pub live: Live,
     /// Where storage works: the device below this path is examined.
     pub target: PathBuf,
+    /// Inflating it takes a millisecond, and several checks ask.
+    configuration: OnceCell<Option<String>>,
 }
 
 impl Patient {
@@ -55,25 +63,45 @@ impl Patient {
     pub fn system(target: impl Into<PathBuf>) -> Self {
         let root = Root::system();
         let environment = Environment::read(&root);
-        Self { root, environment, live: Live::read(), target: target.into() }
+        Self::with_facts(root, environment, Live::read(), target)
     }
 
     /// A captured tree: its `/` is the target.
     pub fn captured(root: Root) -> Self {
         let environment = Environment::read(&root);
-        let target = PathBuf::from("/");
-        Self { root, environment, live: Live::default(), target }
+        Self::with_facts(root, environment, Live::default(), "/")
     }
 
-    /// The CPUs that may be measured on: those allowed, else those online.
+    /// With what has been read of it already.
+    pub fn with_facts(
+        root: Root,
+        environment: Environment,
+        live: Live,
+        target: impl Into<PathBuf>,
+    ) -> Self {
+        let configuration = OnceCell::new();
+        Self { root, environment, live, target: target.into(), configuration }
+    }
+
+    /// The kernel's configuration as its build wrote it.
+    pub(super) fn configuration(&self) -> Option<&str> {
+        self.configuration
+            .get_or_init(|| kernel_configuration(&self.root))
+            .as_deref()
+    }
+
+    /// The CPUs that may be measured on, at least one: those allowed, else
+    /// (in a captured tree) those online.
     ///
     /// # Errors
     /// Where neither can be told.
     pub fn cpus(&self) -> Result<CpuSet, Unknown> {
-        match &self.live.allowed {
-            Some(allowed) => Ok(allowed.clone()),
-            None => self.list("sys/devices/system/cpu/online"),
-        }
+        let online = "sys/devices/system/cpu/online";
+        let cpus = match &self.live.allowed {
+            Some(allowed) => allowed.clone(),
+            None => self.list(online)?,
+        };
+        if cpus.is_empty() { Err(self.lack(online)) } else { Ok(cpus) }
     }
 
     /// One path per measured CPU below `/sys/devices/system/cpu`.
@@ -182,10 +210,7 @@ impl Patient {
     /// host decides and shows nothing.
     pub fn hidden(&self, path: impl AsRef<Path>, what: &str) -> Unknown {
         if self.is_guest() && !self.root.exists(path.as_ref()) {
-            return Unknown::because(format!(
-                "the host decides on {what} and does not show it to this guest"
-            ))
-            .with_fix("ask whoever runs the host, or use bare metal");
+            return Unknown::host_only(what);
         }
         self.lack(path)
     }

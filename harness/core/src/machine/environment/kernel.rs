@@ -1,7 +1,9 @@
 //! Facts about the running kernel and the processor it found.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 
+use flate2::bufread::GzDecoder;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::root::Root;
@@ -98,6 +100,9 @@ const PERFORMANCE_PARAMETERS: &[&str] = &[
     "workqueue.power_efficient",
 ];
 
+/// Distributions' configurations have some 300 KiB; a larger one is garbage.
+const CONFIGURATION_MAX: u64 = 4 << 20;
+
 /// Kernel 6.1 brought `/proc/pressure/irq`, built exactly where interrupt
 /// time is accounted (kernel/sched/psi.c).
 const PRESSURE_IRQ_SINCE: (u32, u32) = (6, 1);
@@ -167,8 +172,7 @@ pub(super) fn has_pressure(root: &Root) -> Option<bool> {
 }
 
 /// How interrupt time is accounted: by what can be seen of it, else by the
-/// kernel's configuration where a file of it is readable. (`/proc/config.gz`
-/// is not used: it would need an inflater for this one word.)
+/// kernel's configuration where it is readable.
 pub fn irq_accounting(root: &Root) -> IrqAccounting {
     let release = root.read_word("proc/sys/kernel/osrelease");
     let release = release.as_deref();
@@ -177,10 +181,7 @@ pub fn irq_accounting(root: &Root) -> IrqAccounting {
     if root.read_word("proc/pressure/irq").is_some() {
         return IrqAccounting::Separate;
     }
-    let config = release.and_then(|release| {
-        root.read(format!("boot/config-{release}"))
-            .or_else(|| root.read(format!("usr/lib/modules/{release}/config")))
-    });
+    let config = kernel_configuration(root);
     match config.as_deref().and_then(accounting_in_config) {
         Some(known) => return known,
         None if config.is_some() => return IrqAccounting::Unknown,
@@ -195,6 +196,24 @@ pub fn irq_accounting(root: &Root) -> IrqAccounting {
         return IrqAccounting::InTasks;
     }
     IrqAccounting::Unknown
+}
+
+/// The running kernel's configuration, from the kernel itself or from where
+/// distributions put it.
+pub(in crate::machine) fn kernel_configuration(root: &Root) -> Option<String> {
+    let packed = std::fs::read(root.path("proc/config.gz")).ok();
+    let own = packed.and_then(|packed| {
+        let mut text = String::new();
+        let unpacked = GzDecoder::new(packed.as_slice());
+        unpacked.take(CONFIGURATION_MAX).read_to_string(&mut text).ok()?;
+        Some(text)
+    });
+    own.or_else(|| {
+        let release = root.read_word("proc/sys/kernel/osrelease")?;
+        root.read(format!("boot/config-{release}"))
+            .or_else(|| root.read(format!("usr/lib/modules/{release}/config")))
+            .or_else(|| root.read(format!("lib/modules/{release}/config")))
+    })
 }
 
 /// What a kernel configuration says; `None` when it has no word about it,
@@ -219,7 +238,7 @@ fn accounting_in_config(config: &str) -> Option<IrqAccounting> {
 }
 
 /// Major and minor number of `6.18.44-generic`.
-fn version(release: &str) -> Option<(u32, u32)> {
+pub(in crate::machine) fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

@@ -22,6 +22,7 @@ pub use frequency::Frequency;
 pub use identity::machine_id8;
 pub(super) use kernel::performance_parameters;
 pub use kernel::{IrqAccounting, irq_accounting};
+pub(super) use kernel::{kernel_configuration, version};
 pub use virtualization::{Container, Virtualization};
 
 /// What is known of the machine's state, apart from its topology. `None` is
