@@ -4,13 +4,19 @@ use harness::suite::{CpuNeed, Experiment, LatencyKind, Params, Variant};
 
 use crate::{
     addresses::Pattern,
-    load::{BATCH, DEPTH, OP_BYTES, PATTERN, PER},
+    load::{BATCH, DEPTH, O_DIRECT, OP_BYTES, PATTERN, PER},
     variants::{
         nop::{NOP, NOP_BARE, NOP_RECORDED},
+        o_dsync::O_DSYNC,
         pread::PREAD,
         pread_pool::PREAD_POOL,
+        pwrite_fdatasync::PWRITE_FDATASYNC,
+        rwf_dsync::RWF_DSYNC,
+        unsynced::{PWRITE_UNSYNCED, URING_UNSYNCED},
         uring::URING,
+        uring_dsync::URING_DSYNC,
         uring_fixed::URING_FIXED,
+        uring_fsync::URING_FSYNC,
         uring_iopoll::URING_IOPOLL,
         uring_sqpoll::URING_SQPOLL,
     },
@@ -19,6 +25,8 @@ use crate::{
 const RANDREAD: &str = "storage/randread-4k";
 const SEQREAD: &str = "storage/seqread-128k";
 const PEAK: &str = "storage/peak-4k";
+/// The one that writes.
+pub(crate) const DURABLE_WRITE: &str = "storage/durable-write-4k";
 const NOP_RATE: &str = "storage/nop";
 
 /// All experiments; each names its variants in one list.
@@ -28,6 +36,9 @@ pub fn all() -> Vec<Experiment> {
         randread(32, PREAD_POOL),
         seqread(),
         peak(),
+        buffered_write(),
+        direct_write(1, &["core"]),
+        direct_write(16, &["group"]),
         nop_rate(),
     ]
 }
@@ -36,7 +47,7 @@ fn randread(depth: u64, baseline: Variant) -> Experiment {
     Experiment {
         id: RANDREAD,
         about: "random reads of 4 KiB past the page cache",
-        params: reads(4096, depth, Pattern::Random),
+        params: moves(4096, depth, Pattern::Random),
         tags: &["core"],
         // The second CPU is for the SQPOLL thread; the pool uses both.
         cpus: CpuNeed::UpTo(2),
@@ -56,7 +67,7 @@ fn seqread() -> Experiment {
     Experiment {
         id: SEQREAD,
         about: "sequential reads of 128 KiB past the page cache",
-        params: reads(128 << 10, 8, Pattern::Sequential),
+        params: moves(128 << 10, 8, Pattern::Sequential),
         tags: &["core"],
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
@@ -68,11 +79,69 @@ fn peak() -> Experiment {
     Experiment {
         id: PEAK,
         about: "the most random reads of 4 KiB that all CPUs together get",
-        params: reads(4096, 64, Pattern::Random).with(PER, "cpu"),
+        params: moves(4096, 64, Pattern::Random).with(PER, "cpu"),
         tags: &["core"],
         cpus: CpuNeed::All,
         latency_kind: LatencyKind::Service,
         variants: vec![PREAD_POOL, URING, URING_FIXED, NOP],
+    }
+}
+
+/// Through the page cache, as most databases write their logs. io_uring's
+/// RWF_DSYNC has no place here: ext4 hands buffered writes to io-wq workers.
+fn buffered_write() -> Experiment {
+    durable_write(
+        1,
+        "no",
+        &[],
+        vec![
+            PWRITE_FDATASYNC,
+            O_DSYNC,
+            RWF_DSYNC,
+            URING_FSYNC,
+            PWRITE_UNSYNCED,
+            URING_UNSYNCED,
+        ],
+    )
+}
+
+/// Past the page cache, as databases do that manage their own; `writers` have
+/// a region each.
+fn direct_write(writers: u64, tags: &'static [&'static str]) -> Experiment {
+    durable_write(
+        writers,
+        "yes",
+        tags,
+        vec![
+            PWRITE_FDATASYNC,
+            O_DSYNC,
+            RWF_DSYNC,
+            URING_FSYNC,
+            URING_DSYNC,
+            PWRITE_UNSYNCED,
+            URING_UNSYNCED,
+        ],
+    )
+}
+
+fn durable_write(
+    writers: u64,
+    direct: &str,
+    tags: &'static [&'static str],
+    variants: Vec<Variant>,
+) -> Experiment {
+    Experiment {
+        id: DURABLE_WRITE,
+        about: "4 KiB on stable storage, one after the other in a file that \
+                is overwritten: how long, and at what CPU cost",
+        params: moves(4096, writers, Pattern::Sequential)
+            .with(O_DIRECT, direct),
+        tags,
+        // The second CPU is for the io-wq workers; a group of threads uses
+        // both.
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        variants,
     }
 }
 
@@ -91,7 +160,7 @@ fn nop_rate() -> Experiment {
     }
 }
 
-fn reads(op_bytes: u64, depth: u64, pattern: Pattern) -> Params {
+fn moves(op_bytes: u64, depth: u64, pattern: Pattern) -> Params {
     Params::new()
         .with(OP_BYTES, op_bytes)
         .with(DEPTH, depth)
@@ -136,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_reading_experiments_are_good() {
+    fn parameters_of_moving_experiments_are_good() {
         for experiment in all().iter().filter(|e| e.id != NOP_RATE) {
             let load = Load::from_params(&experiment.params, 2)
                 .expect("good parameters");

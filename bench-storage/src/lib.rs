@@ -1,30 +1,35 @@
 //! The storage suite: what it costs to read a file or device past the page
-//! cache, blocking and through io_uring.
+//! cache, and to get 4 KiB onto stable storage, blocking and through io_uring.
 //!
-//! `experiments` asks the questions, `variants` has one file per way to read,
-//! `engine` the two hot loops that they share, `target` what is read, `path`
-//! and `probe` what a row may claim and what a machine can run.
+//! `experiments` asks the questions, `variants` has one file per way to read
+//! or write, `engine` the hot loops that they share, `target` what is read and
+//! written, `source` and `sink` how a worker sees it, `path`, `durability` and
+//! `probe` what a row may claim and what a machine can run.
 
 pub mod addresses;
 pub mod checker;
 pub mod contents;
+pub mod durability;
 pub mod engine;
 pub mod experiments;
+pub mod extents;
 pub mod load;
 pub mod path;
 pub mod probe;
 pub mod random;
+pub mod sink;
 pub mod source;
 pub mod target;
 pub mod variants;
+pub mod written;
 
 use harness::suite::Suite;
 
 /// The suite, for `main_for`.
 pub const SUITE: Suite = Suite {
     id: "storage",
-    about: "reading files and block devices past the page cache: blocking \
-            calls and io_uring",
+    about: "reading files and block devices past the page cache, and durable \
+            writes: blocking calls and io_uring",
     experiments: experiments::all,
     prepare: target::prepare,
     forecast: target::forecast,

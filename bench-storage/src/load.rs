@@ -17,6 +17,8 @@ pub const PATTERN: &str = "pattern";
 pub const PER: &str = "per";
 /// Parameter: ops per submission, where it is not the depth.
 pub const BATCH: &str = "batch";
+/// Parameter: `yes` when writes go past the page cache, `no` when they do not.
+pub const O_DIRECT: &str = "o_direct";
 
 /// NOPs per submission where no parameter says so: fio's `t/io_uring` has the
 /// same default, and more gains nothing.

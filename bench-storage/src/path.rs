@@ -99,10 +99,25 @@ pub fn judge_io_wq(outcome: &mut Outcome) {
     }
     outcome.evidence.degraded.push(format!(
         "{threads} io-wq worker threads served the requests ({:.0} % of the \
-         CPU time): this file cannot be read without blocking, and the row \
+         CPU time): this file cannot be used without blocking, and the row \
          shows the hand-over, not the ring",
         100.0 * share
     ));
+}
+
+/// States where the fsyncs of a ring were done. The kernel never tries one
+/// inline (IORING_OP_FSYNC is always forced to a worker, io_uring/sync.c), so
+/// that the hand-over belongs to the variant.
+pub fn state_fsync(outcome: &mut Outcome) {
+    let signals = &outcome.signals;
+    let word = match signals.io_wq_cpu_ns {
+        0 => "no worker seen",
+        _ => "io-wq",
+    };
+    outcome.evidence.prove("fsync", word);
+    outcome
+        .evidence
+        .prove("io_wq", format!("{} threads", signals.io_wq_threads));
 }
 
 /// States whether the SQPOLL thread was awake throughout.

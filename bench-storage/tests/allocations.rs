@@ -10,13 +10,16 @@ use std::{
 use bench_storage::{
     engine::{
         blocking::BlockingReads,
+        blocking_writes::{BlockingWrites, Call},
         drives::Enter,
         nops::Nops,
         ring::Setup,
         ring_reads::{Registered, RingReads},
+        ring_writes::SyncedWrites,
         rounds::{Fill, RingWork},
     },
     load::Load,
+    sink::Sink,
     source::Source,
 };
 use harness::{
@@ -136,6 +139,38 @@ fn reading_allocates_nothing() {
             );
         }
     }
+}
+
+#[test]
+fn writing_allocates_nothing() {
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let experiment = experiment(
+        "storage/durable-write-4k depth=16 o_direct=yes op_bytes=4096 \
+         pattern=sequential",
+    );
+    let own = session.own(&experiment.key()).expect("not refused");
+    let target = own.expect("a file of its own").target();
+    let trial = trial(&experiment.params, target, cpus(1), 100);
+    let sink = Sink::of(&trial).expect("our own file");
+    let place = place(&trial);
+    for call in
+        [Call::WriteThenSync, Call::WriteToDsyncFile, Call::WriteWithDsync]
+    {
+        let mut work =
+            BlockingWrites::new(&sink, call, &place).expect("memory");
+        assert_eq!(allocations_of(&mut work, &trial, 100), 0, "{call:?}");
+        work.finish().expect("intact");
+    }
+    let Ok(mut ring) = Setup::SingleIssuer.build(32) else {
+        skip("no ring");
+        return;
+    };
+    let writes = SyncedWrites::new(&mut ring, &sink, &place).expect("a ring");
+    let fill = Fill { depth: 16, batch: 16, want: 2 };
+    let mut work = RingWork::<_, _, true>::new(ring, Enter, writes, fill);
+    assert_eq!(allocations_of(&mut work, &trial, 100), 0);
+    work.finish().expect("intact");
 }
 
 #[test]

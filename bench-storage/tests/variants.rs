@@ -84,6 +84,10 @@ fn every_variant_measures_and_proves_its_path() {
     let session = created(directory.path());
     let target = session.target();
     for experiment in (SUITE.experiments)() {
+        // Those with a target of their own have tests of their own.
+        if session.own(&experiment.key()).is_ok_and(|own| own.is_some()) {
+            continue;
+        }
         for variant in &experiment.variants {
             if !available(&experiment, variant, &target) {
                 continue;
@@ -238,7 +242,7 @@ fn a_forecast_says_what_would_be_written_and_writes_nothing() {
     let Some(directory) = real_directory() else { return };
     let request = request(None, directory.path());
     let forecast = (SUITE.forecast)(&request).expect("room for 1 GiB");
-    assert_eq!(forecast.bytes_written, 1 << 30);
+    assert_eq!(forecast.bytes_written, (1 << 30) + (256 << 20));
     assert!(forecast.touches[0].contains("created 1 GiB on "));
     let left = std::fs::read_dir(directory.path()).expect("read").count();
     assert_eq!(left, 0);

@@ -5,8 +5,10 @@
 //! first round starts.
 
 pub mod blocking;
+pub mod blocking_writes;
 pub mod drives;
 pub mod nops;
 pub mod ring;
 pub mod ring_reads;
+pub mod ring_writes;
 pub mod rounds;

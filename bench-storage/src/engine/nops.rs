@@ -28,12 +28,17 @@ unsafe impl Requests for Nops {
     const OPCODE: &'static str = "IORING_OP_NOP";
 
     #[inline(always)]
-    fn next(&mut self, slot: usize) -> &Entry {
-        &self.entries[slot]
+    fn next(&mut self, slot: usize) -> &[Entry] {
+        std::slice::from_ref(&self.entries[slot])
     }
 
     #[inline(always)]
-    fn completed(&mut self, _: usize, result: i32) -> Result<(), TrialError> {
+    fn completed(
+        &mut self,
+        _: usize,
+        _: usize,
+        result: i32,
+    ) -> Result<(), TrialError> {
         self.completed += 1;
         if result == 0 { Ok(()) } else { Err(failed(result)) }
     }

@@ -36,7 +36,7 @@ pub struct Registered {
 }
 
 /// The index under which the file, and the buffers, are registered.
-const INDEX: u16 = 0;
+pub(super) const INDEX: u16 = 0;
 
 /// No offset that a read has: not a multiple of a block.
 const NONE: u64 = u64::MAX;
@@ -95,18 +95,19 @@ unsafe impl Requests for RingReads<'_> {
     const OPCODE: &'static str = "IORING_OP_READ";
 
     #[inline(always)]
-    fn next(&mut self, slot: usize) -> &Entry {
+    fn next(&mut self, slot: usize) -> &[Entry] {
         let offset = self.reads.next_offset();
         self.offsets[slot] = offset;
         let entry = &mut self.entries[slot];
         set_offset(entry, offset);
-        entry
+        std::slice::from_ref(entry)
     }
 
     #[inline(always)]
     fn completed(
         &mut self,
         slot: usize,
+        _: usize,
         result: i32,
     ) -> Result<(), TrialError> {
         let offset = std::mem::replace(&mut self.offsets[slot], NONE);
@@ -152,7 +153,11 @@ impl RingReads<'_> {
     }
 }
 
-fn register(
+/// Registers with the ring what is wanted.
+///
+/// # Errors
+/// Which registration was refused.
+pub(super) fn register(
     ring: &mut Ring,
     registered: Registered,
     file: i32,
@@ -230,10 +235,10 @@ const OFF_WORD: usize = 1;
 
 const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 8);
 
-/// Sets where an entry reads. The crate can only make whole entries; making
+/// Sets where an entry reads or writes. The crate can only make whole entries; making
 /// one afresh per op would double the work of submitting it.
 #[inline(always)]
-fn set_offset(entry: &mut Entry, offset: u64) {
+pub(super) fn set_offset(entry: &mut Entry, offset: u64) {
     // SAFETY: `Entry` is `repr(C)` around the kernel's structure of 64 bytes
     // with the alignment of a word, asserted above; any value of `off` is a
     // valid one.

@@ -2,7 +2,9 @@
 //!
 //! How a slot lives: it is free, `fill` gives it an op and its batch's stamp
 //! and pushes its entry, the kernel completes it, `reap` finds the slot's
-//! number in the completion, checks the op and sets the slot free.
+//! number in the completion, checks the op and sets the slot free. An op may
+//! consist of several entries that the kernel does one after the other; its
+//! slot is free when each of them has completed.
 //!
 //! The clock is read once per submit batch, before the entries are made, and
 //! once per reap batch, after the completions were seen and before they are
@@ -33,21 +35,38 @@ pub unsafe trait Requests: fmt::Debug {
     /// The name of the opcode, for errors.
     const OPCODE: &'static str;
 
-    /// The entry of the next op in this slot; its `user_data` is the slot.
-    fn next(&mut self, slot: usize) -> &Entry;
+    /// Entries of an op; each yields a completion.
+    const ENTRIES: usize = 1;
 
-    /// Checks a completed op.
+    /// The `ENTRIES` entries of the next op in this slot; their `user_data`
+    /// is made by [`user_data`].
+    fn next(&mut self, slot: usize) -> &[Entry];
+
+    /// Checks a completed entry of an op.
     ///
     /// # Errors
     /// It failed, fell short, or brought what it should not.
-    fn completed(&mut self, slot: usize, result: i32)
-    -> Result<(), TrialError>;
+    fn completed(
+        &mut self,
+        slot: usize,
+        entry: usize,
+        result: i32,
+    ) -> Result<(), TrialError>;
 
     /// Does the checks that remain when nothing is in flight any more.
     ///
     /// # Errors
     /// What they found.
     fn finish(&mut self) -> Result<Evidence, TrialError>;
+}
+
+/// Which bits of a completion's `user_data` number the entry within its op;
+/// the others are the slot.
+const ENTRY_SHIFT: u32 = 32;
+
+/// The `user_data` of a slot's entry.
+pub fn user_data(slot: u64, entry: u64) -> u64 {
+    slot | entry << ENTRY_SHIFT
 }
 
 /// How submissions get into the kernel and completions are waited for.
@@ -70,7 +89,7 @@ pub struct Fill {
     pub depth: usize,
     /// Ops submitted together at most.
     pub batch: usize,
-    /// Completions waited for.
+    /// Completions waited for; each entry of an op yields one.
     pub want: u32,
 }
 
@@ -89,6 +108,11 @@ pub struct RingWork<R: Requests, D: Drive, const TIMED: bool> {
     fill: Fill,
     /// When each slot's op was submitted, or `FREE`.
     submitted_ns: Box<[u64]>,
+    /// Entries of each slot's op that have not completed; kept only where an
+    /// op has several.
+    entries_left: Box<[usize]>,
+    /// Completions that are still to come.
+    pending: usize,
     free: Vec<usize>,
     /// Owns what the kernel may still write to, so it goes last and only when
     /// nothing is in flight.
@@ -96,13 +120,16 @@ pub struct RingWork<R: Requests, D: Drive, const TIMED: bool> {
 }
 
 impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
-    /// Nothing is submitted yet. The ring has room for `fill.depth` entries.
+    /// Nothing is submitted yet. The ring has room for the entries of
+    /// `fill.depth` ops.
     pub fn new(ring: Ring, drive: D, requests: R, fill: Fill) -> Self {
         Self {
             ring,
             drive,
             fill,
             submitted_ns: vec![FREE; fill.depth].into_boxed_slice(),
+            entries_left: vec![0; fill.depth].into_boxed_slice(),
+            pending: 0,
             // Slot 0 on top.
             free: (0..fill.depth).rev().collect(),
             requests: ManuallyDrop::new(requests),
@@ -115,11 +142,6 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
     }
 
     #[inline(always)]
-    fn in_flight(&self) -> usize {
-        self.fill.depth - self.free.len()
-    }
-
-    #[inline(always)]
     fn fill(&mut self, now_ns: u64) {
         let sq = self.ring.sq();
         // Without a fresh look the queue would still count what the kernel
@@ -128,22 +150,26 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
         for _ in 0..self.fill.batch {
             let Some(slot) = self.free.pop() else { break };
             self.submitted_ns[slot] = now_ns;
-            let entry = self.requests.next(slot);
-            // SAFETY: by the contract of `Requests` what the entry points to
+            let entries = self.requests.next(slot);
+            // SAFETY: by the contract of `Requests` what the entries point to
             // is valid while the requests live, and `Drop` frees them only
-            // when nothing is in flight.
-            if unsafe { sq.push(entry) }.is_err() {
+            // when nothing is in flight. All of an op go in, or none.
+            if unsafe { sq.push_multiple(entries) }.is_err() {
                 self.submitted_ns[slot] = FREE;
                 self.free.push(slot);
                 break;
+            }
+            self.pending += R::ENTRIES;
+            if R::ENTRIES > 1 {
+                self.entries_left[slot] = R::ENTRIES;
             }
         }
     }
 
     #[inline(always)]
     fn submit_and_wait(&mut self) -> Result<(), TrialError> {
-        let in_flight = u32::try_from(self.in_flight()).unwrap_or(u32::MAX);
-        let want = self.fill.want.min(in_flight);
+        let pending = u32::try_from(self.pending).unwrap_or(u32::MAX);
+        let want = self.fill.want.min(pending);
         self.drive.drive(&mut self.ring, want).map_err(failed_enter)
     }
 
@@ -156,14 +182,24 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
     ) -> Result<(), TrialError> {
         let (mut run_ns, mut run) = (FREE, 0);
         for completion in self.ring.cq() {
-            let slot =
-                usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
-            let submitted_ns = match self.submitted_ns.get_mut(slot) {
-                Some(stamp) if *stamp != FREE => std::mem::replace(stamp, FREE),
-                _ => return Err(unknown(completion.user_data())),
+            let (slot, entry) = place::<R>(completion.user_data());
+            let Some(stamp) =
+                self.submitted_ns.get_mut(slot).filter(|stamp| **stamp != FREE)
+            else {
+                return Err(unknown(completion.user_data()));
             };
+            self.pending -= 1;
+            if R::ENTRIES > 1 {
+                self.entries_left[slot] -= 1;
+                if self.entries_left[slot] > 0 {
+                    let result = completion.result();
+                    self.requests.completed(slot, entry, result)?;
+                    continue;
+                }
+            }
+            let submitted_ns = std::mem::replace(stamp, FREE);
             self.free.push(slot);
-            self.requests.completed(slot, completion.result())?;
+            self.requests.completed(slot, entry, completion.result())?;
             if submitted_ns != run_ns {
                 if run > 0 {
                     record(run_ns, run);
@@ -181,7 +217,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
     /// Waits until nothing is in flight; what comes back is checked when
     /// `check` says so.
     fn drain(&mut self, check: bool) -> Result<(), TrialError> {
-        while self.in_flight() > 0 {
+        while self.pending > 0 {
             self.submit_and_wait()?;
             self.ring.cq().sync();
             match self.reap(|_, _| {}) {
@@ -232,6 +268,17 @@ impl<R: Requests, D: Drive, const TIMED: bool> Drop for RingWork<R, D, TIMED> {
             unsafe { ManuallyDrop::drop(&mut self.requests) };
         }
     }
+}
+
+/// Slot and entry of a completion.
+#[inline(always)]
+fn place<R: Requests>(user_data: u64) -> (usize, usize) {
+    let index = |number| usize::try_from(number).unwrap_or(usize::MAX);
+    if R::ENTRIES == 1 {
+        return (index(user_data), 0);
+    }
+    let slot = user_data & ((1 << ENTRY_SHIFT) - 1);
+    (index(slot), index(user_data >> ENTRY_SHIFT))
 }
 
 #[cold]

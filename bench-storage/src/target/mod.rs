@@ -1,5 +1,5 @@
-//! What a session reads: a file that the run creates, an existing file, or a
-//! block device.
+//! What a session reads (a file that the run creates, an existing file, or a
+//! block device), and what it writes: another file that the run creates.
 //!
 //! **Invariant**: nothing here writes to a file or device that was there
 //! before. What is created has no name (`O_TMPFILE`), so that nothing is left
@@ -10,6 +10,7 @@ mod existing;
 mod interrupts;
 mod place;
 mod refusals;
+mod written;
 
 use std::{
     fs::{File, OpenOptions},
@@ -27,12 +28,17 @@ use harness::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::contents::Seeded;
+use crate::{contents::Seeded, experiments::DURABLE_WRITE};
 pub use created::CREATED_BYTES;
 pub use existing::TARGET_MIN_BYTES;
+pub use written::WRITTEN_BYTES;
 
 /// The experiments that read nothing.
 const NEEDS_NO_TARGET: &str = "storage/nop";
+
+/// The file that is written, as a part of the one that is read: tests make
+/// both smaller.
+const WRITTEN_DIVISOR: u64 = CREATED_BYTES / WRITTEN_BYTES;
 
 /// What workers are told of the target. Also stored in `run.json`, so it
 /// holds no name that a person chose.
@@ -45,9 +51,13 @@ pub struct Target {
     pub bytes: u64,
     /// What stands in it.
     pub contents: Contents,
-    /// How workers open it.
+    /// How workers open it to read.
     #[serde(default)]
     pub access: Access,
+    /// Whether workers may write to it, and what bears on that. `None` for
+    /// whatever was there before the run.
+    #[serde(default)]
+    pub writable: Option<Writable>,
     /// Type of the file system that it is on, for a file.
     pub filesystem: Option<String>,
     /// The device below, as far as the kernel tells.
@@ -67,6 +77,13 @@ pub enum Contents {
     Seeded(Seeded),
     /// Somebody else's data.
     Foreign,
+}
+
+/// A target that the run created in order to write to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writable {
+    /// Options of the file system that bear on durability.
+    pub mount_options: Vec<String>,
 }
 
 /// How a target is opened.
@@ -118,15 +135,44 @@ impl Session for Held {
     }
 }
 
-/// Sets up a session's target.
+/// What a session reads and what it writes, as far as it does.
+#[derive(Debug)]
+struct Targets {
+    read: Option<Held>,
+    /// A refusal here leaves the experiments that read alone.
+    written: Option<Result<Held, Refusal>>,
+}
+
+impl Session for Targets {
+    fn target(&self) -> serde_json::Value {
+        self.read.as_ref().map(Held::target).unwrap_or_default()
+    }
+
+    fn label(&self) -> String {
+        self.read.as_ref().map(Held::label).unwrap_or_default()
+    }
+
+    fn own(&self, key: &str) -> Result<Option<&dyn Session>, Refusal> {
+        match &self.written {
+            Some(Ok(held)) if id_of(key) == DURABLE_WRITE => Ok(Some(held)),
+            Some(Err(refusal)) if id_of(key) == DURABLE_WRITE => {
+                Err(refusal.clone())
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Sets up a session's targets.
 ///
 /// # Errors
-/// Why it cannot be, and what would help.
+/// Why they cannot be, and what would help.
 pub fn prepare(request: &SessionRequest) -> Result<Box<dyn Session>, Refusal> {
     prepare_sized(request, CREATED_BYTES)
 }
 
-/// The same with another size for what is created.
+/// The same with another size for what is created to be read; what is created
+/// to be written is a quarter of it.
 ///
 /// # Errors
 /// As `prepare`.
@@ -134,30 +180,42 @@ pub fn prepare_sized(
     request: &SessionRequest,
     created_bytes: u64,
 ) -> Result<Box<dyn Session>, Refusal> {
-    if !needs_target(request) {
-        return Ok(Box::new(NoTarget));
-    }
+    let needs = Needs::of(request);
     let root = Root::system();
-    let held = match choose(request) {
+    let read = match needs.reads {
+        true => Some(read_target(&root, request, created_bytes)?),
+        false => None,
+    };
+    let bytes = created_bytes / WRITTEN_DIVISOR;
+    let written = needs.writes.then(|| written::prepare(&root, request, bytes));
+    match (read, written) {
+        (None, None) => Ok(Box::new(NoTarget)),
+        // Nothing else is asked for, so there is nothing to go on with.
+        (None, Some(Err(refusal))) => Err(refusal),
+        (read, written) => Ok(Box::new(Targets { read, written })),
+    }
+}
+
+fn read_target(
+    root: &Root,
+    request: &SessionRequest,
+    created_bytes: u64,
+) -> Result<Held, Refusal> {
+    match choose(request) {
         Choice::Create { directory } => {
             let contents =
                 Seeded { run_id: request.run_id, seed: request.seed };
-            let place = place::inspect(&root, &directory)?;
+            let place = place::inspect(root, &directory)?;
             let file = created::create(&place, created_bytes, contents)?;
-            hold(&root, file, created_bytes, Contents::Seeded(contents), place)?
+            let contents = Contents::Seeded(contents);
+            hold(root, file, created_bytes, contents, place)
         }
         Choice::Existing { path } => {
-            let found = existing::open(&root, &path)?;
-            hold(
-                &root,
-                found.file,
-                found.bytes,
-                Contents::Foreign,
-                found.place,
-            )?
+            let found = existing::open(root, &path)?;
+            let (bytes, contents) = (found.bytes, Contents::Foreign);
+            hold(root, found.file, bytes, contents, found.place)
         }
-    };
-    Ok(Box::new(held))
+    }
 }
 
 /// What `prepare` would do.
@@ -165,37 +223,91 @@ pub fn prepare_sized(
 /// # Errors
 /// As `prepare`, as far as that can be told without writing.
 pub fn forecast(request: &SessionRequest) -> Result<Forecast, Refusal> {
-    if !needs_target(request) {
-        return Ok(Forecast::default());
-    }
+    let needs = Needs::of(request);
     let root = Root::system();
-    match choose(request) {
+    let mut forecast = Forecast::default();
+    if needs.reads {
+        forecast_read(&root, request, &mut forecast)?;
+    }
+    if needs.writes {
+        match forecast_written(&root, request, &mut forecast) {
+            Err(refusal) if needs.reads => {
+                forecast
+                    .touches
+                    .push(format!("{DURABLE_WRITE} refused: {refusal}"));
+            }
+            other => other?,
+        }
+    }
+    Ok(forecast)
+}
+
+fn forecast_read(
+    root: &Root,
+    request: &SessionRequest,
+    forecast: &mut Forecast,
+) -> Result<(), Refusal> {
+    let touch = match choose(request) {
         Choice::Create { directory } => {
-            let place = place::inspect(&root, &directory)?;
+            let place = place::inspect(root, &directory)?;
             created::check(&place, CREATED_BYTES)?;
-            let touches = vec![format!(
-                "a file without a name in {}: {}, gone when the run ends",
-                directory.display(),
-                place.label(CREATED_BYTES, true),
-            )];
-            Ok(Forecast { bytes_written: CREATED_BYTES, touches })
+            forecast.bytes_written += CREATED_BYTES;
+            created_text(&place, CREATED_BYTES)
         }
         Choice::Existing { path } => {
-            let found = existing::open(&root, &path)?;
+            let found = existing::open(root, &path)?;
             let label = found.place.label(found.bytes, false);
-            let touches = vec![format!(
-                "{}: {label}, opened for reading only",
-                path.display()
-            )];
-            Ok(Forecast { bytes_written: 0, touches })
+            format!("{}: {label}, opened for reading only", path.display())
+        }
+    };
+    forecast.touches.push(touch);
+    Ok(())
+}
+
+fn forecast_written(
+    root: &Root,
+    request: &SessionRequest,
+    forecast: &mut Forecast,
+) -> Result<(), Refusal> {
+    let place = written::place_for(root, request)?;
+    // Beside what is created to be read.
+    created::check(&place, WRITTEN_BYTES + forecast.bytes_written)?;
+    forecast.bytes_written += WRITTEN_BYTES;
+    let text = created_text(&place, WRITTEN_BYTES);
+    forecast.touches.push(format!("{text}; trials overwrite it"));
+    Ok(())
+}
+
+fn created_text(place: &place::Place, bytes: u64) -> String {
+    format!(
+        "a file without a name in {}: {}, gone when the run ends",
+        place.path.display(),
+        place.label(bytes, true),
+    )
+}
+
+/// What a session's experiments do with their targets. None named means all.
+struct Needs {
+    reads: bool,
+    writes: bool,
+}
+
+impl Needs {
+    fn of(request: &SessionRequest) -> Self {
+        let all = request.experiments.is_empty();
+        let any = |wanted: fn(&str) -> bool| {
+            all || request.experiments.iter().any(|key| wanted(id_of(key)))
+        };
+        Self {
+            reads: any(|id| id != NEEDS_NO_TARGET && id != DURABLE_WRITE),
+            writes: any(|id| id == DURABLE_WRITE),
         }
     }
 }
 
-fn needs_target(request: &SessionRequest) -> bool {
-    // Keys are ids with parameters behind a blank.
-    let reads = |key: &String| key.split(' ').next() != Some(NEEDS_NO_TARGET);
-    request.experiments.is_empty() || request.experiments.iter().any(reads)
+/// Keys are ids with parameters behind a blank.
+fn id_of(key: &str) -> &str {
+    key.split(' ').next().unwrap_or(key)
 }
 
 enum Choice {
@@ -248,6 +360,7 @@ fn hold(
         bytes,
         contents,
         access: Access::Direct,
+        writable: None,
         filesystem: place.filesystem.map(|filesystem| filesystem.kind),
         device,
         interrupts,

@@ -25,6 +25,14 @@ pub(super) fn usage(
     refusal(RefusalKind::Usage, what, remedy)
 }
 
+/// It could destroy somebody's data.
+pub(super) fn unsafe_target(
+    what: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Refusal {
+    refusal(RefusalKind::UnsafeTarget, what, remedy)
+}
+
 fn refusal(
     kind: RefusalKind,
     what: impl Into<String>,

@@ -1,11 +1,18 @@
-//! The ways to read, one file each. A new one is a new file and a line in the
+//! The ways to read and to write, one file each. A new one is a new file and a line in the
 //! lists of `experiments`.
 
+mod durable;
 pub mod nop;
+pub mod o_dsync;
 pub mod pread;
 pub mod pread_pool;
+pub mod pwrite_fdatasync;
+pub mod rwf_dsync;
+pub mod unsynced;
 pub mod uring;
+pub mod uring_dsync;
 pub mod uring_fixed;
+pub mod uring_fsync;
 pub mod uring_iopoll;
 pub mod uring_sqpoll;
 

@@ -84,6 +84,7 @@ pub fn unchecked(path: &Path, access: Access, contents: Contents) -> Target {
         bytes: std::fs::metadata(path).expect("metadata").len(),
         contents,
         access,
+        writable: None,
         filesystem: None,
         device: None,
         interrupts: Vec::new(),

@@ -272,6 +272,15 @@ pub trait Session: fmt::Debug {
     fn target(&self) -> serde_json::Value;
     /// The target's name in the CSV.
     fn label(&self) -> String;
+    /// What the experiment with this key works on, where that is not what the
+    /// others do, such as a file to write beside the one that is read. `None`
+    /// is the session itself.
+    ///
+    /// # Errors
+    /// Why this one experiment cannot run here; the others go on.
+    fn own(&self, _key: &str) -> Result<Option<&dyn Session>, Refusal> {
+        Ok(None)
+    }
 }
 
 /// A session of a suite that needs nothing.

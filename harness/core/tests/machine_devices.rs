@@ -218,6 +218,7 @@ fn the_disk_of_a_virtual_machine() {
     assert_eq!(disk.scheduler.as_deref(), Some("mq-deadline"));
     assert_eq!(disk.size_bytes, Some(1 << 30));
     assert_eq!(disk.write_cache.as_deref(), Some("write back"));
+    assert_eq!(disk.fua, Some(false));
     assert_eq!(disk.writeback_throttle_us, Some(75_000));
     assert_eq!((disk.numa_node, disk.pci, disk.model), (None, None, None));
     assert_eq!(block_device_of(&tree.root(), Path::new("/tmp/x")), None);

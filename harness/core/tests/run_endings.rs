@@ -119,6 +119,7 @@ fn what_cannot_run_is_skipped_with_reason_and_remedy() {
         ("unavailable", "missing", "no such device;buy one", 3),
         ("too-big", "base", "needs 100000 CPUs", 3),
         ("refused", "base", "the target is on fire;put it out", 5),
+        ("unfit", "base", "no room for this one;make some", 3),
     ] {
         let (run, status, reasons) = first(experiment, variant, &[]);
         assert_eq!(status, Status::Skipped, "{experiment}");

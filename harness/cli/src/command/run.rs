@@ -66,8 +66,9 @@ pub struct Run {
     /// CPUs to use, in the kernel's list format [default: a sensible choice].
     #[arg(long, value_name = "LIST", value_parser = some_cpus)]
     cpus: Option<CpuSet>,
-    /// What storage works on: a directory in which a file is created, an
-    /// existing file or a block device (both are only read).
+    /// What storage works on: a directory in which files are created, an
+    /// existing file or a block device (both are only read, and refused by
+    /// experiments that write).
     #[arg(long, value_name = "PATH")]
     target: Option<PathBuf>,
     /// Only experiments that carry this tag, such as `core`.

@@ -159,6 +159,15 @@ impl Stage<'_> {
         if let Some((reason, remedy)) = &planned.lack {
             return self.skip_all(session, planned, reason, remedy);
         }
+        let prepared = match prepared.own(&planned.experiment.key()) {
+            Ok(own) => own.unwrap_or(prepared),
+            Err(refusal) => {
+                let key = planned.experiment.key();
+                self.progress.say(&format!("{key}: {refusal}"));
+                let lack = (&refusal.what, &refusal.remedy);
+                return self.skip_all(session, planned, lack.0, lack.1);
+            }
+        };
         let target = prepared.target();
         let available = self.probe(session, planned, &target)?;
         let has = |role| {

@@ -354,6 +354,7 @@ fn vm_devices(tree: &Tree) {
                 ("queue/io_poll", "0"),
                 ("queue/rotational", "1"),
                 ("queue/write_cache", "write back"),
+                ("queue/fua", "0"),
                 ("queue/wbt_lat_usec", "75000"),
             ],
         )

@@ -100,6 +100,10 @@ pub struct BlockDevice {
     pub rotational: Option<bool>,
     /// `write back` or `write through`.
     pub write_cache: Option<String>,
+    /// Whether it can write one block through its cache (Force Unit Access),
+    /// so that this block needs no flush.
+    #[serde(default)]
+    pub fua: Option<bool>,
     /// Latency target of writeback throttling; 0 is off.
     pub writeback_throttle_us: Option<u64>,
     /// The node of its bus.
@@ -265,6 +269,7 @@ fn read_whole(root: &Root, name: &str, depth: usize) -> BlockDevice {
         hardware_queues: hardware_queues(root, &base),
         rotational: root.read_bool(queue("rotational")),
         write_cache: root.read_word(queue("write_cache")),
+        fua: root.read_bool(queue("fua")),
         writeback_throttle_us: root.read_u64(queue("wbt_lat_usec")),
         numa_node: pci::numa_node(root, &bus),
         pci: pci::link(root, &bus),

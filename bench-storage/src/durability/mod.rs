@@ -1,0 +1,422 @@
+//! Whether what was reported as durable can have been: which way the writes
+//! went to stable storage, seen from the device.
+//!
+//! Reading back shows that a write went where it should. It cannot show that
+//! the write would have outlived a power cut: a device's volatile cache answers
+//! reads as well. For that the device's own counters are asked, before the
+//! first write and after the last: `/sys/block/X/stat` counts flushes since
+//! Linux 5.5 (Documentation/block/stat.rst), and without one, a volatile cache
+//! was not emptied. Other processes' flushes are counted too, so that the
+//! figure can excuse a variant, and never accuse it wrongly.
+
+mod device;
+
+use harness::{
+    machine::{Root, devices::BlockKind},
+    measure::trial::{Evidence, Outcome},
+};
+
+use device::{Cache, Counts, Seen, counts, leaves, seen};
+
+use crate::{extents, sink::Sink, target::Target};
+
+/// Below this share of what the writes should have caused, it is missing.
+const SHARE_MIN: f64 = 0.95;
+
+/// What is to make a variant's writes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// An fdatasync behind each.
+    Sync,
+    /// O_DSYNC or RWF_DSYNC on each.
+    Dsync,
+    /// Nothing: the variant is a bound.
+    Nothing,
+}
+
+/// Looks at the devices below a target before a trial and after it.
+#[derive(Debug)]
+pub struct Watch {
+    root: Root,
+    before: Vec<Counts>,
+}
+
+impl Watch {
+    /// The first look.
+    pub fn begin(root: &Root, target: &Target) -> Self {
+        let before = counts(root, target.device.as_ref());
+        Self { root: root.clone(), before }
+    }
+
+    /// The second look, and what follows from both for a trial whose writers
+    /// have all finished.
+    pub fn judge(self, outcome: &mut Outcome, sink: &Sink, means: Means) {
+        let target = sink.target();
+        let after = counts(&self.root, target.device.as_ref());
+        let case = Case {
+            target,
+            direct: sink.is_direct(),
+            writers: sink.load().depth as f64,
+            writes: sink.written() as f64,
+            bytes: sink.written() as f64 * sink.load().op_bytes as f64,
+            means,
+            seen: seen(&self.before, &after),
+        };
+        case.state(&mut outcome.evidence);
+        state_extents(&mut outcome.evidence, sink);
+    }
+}
+
+/// All that the judgement depends on.
+#[derive(Debug)]
+struct Case<'a> {
+    target: &'a Target,
+    direct: bool,
+    writers: f64,
+    writes: f64,
+    bytes: f64,
+    means: Means,
+    seen: Seen,
+}
+
+impl Case<'_> {
+    fn state(&self, evidence: &mut Evidence) {
+        let word = |yes| if yes { "yes" } else { "no" };
+        evidence.prove("o_direct", word(self.direct));
+        let cache = Cache::of(self.target.device.as_ref());
+        evidence.prove("write_cache", cache.word());
+        let options = self.mount_options();
+        if !options.is_empty() {
+            evidence.prove("mount_options", options.join(","));
+        }
+        if self.means == Means::Nothing {
+            evidence.prove("flush", "none: not durable");
+            return;
+        }
+        self.state_medium(evidence);
+        self.state_flushes(cache, evidence);
+        self.state_bytes(evidence);
+    }
+
+    fn mount_options(&self) -> &[String] {
+        self.target
+            .writable
+            .as_ref()
+            .map_or(&[], |writable| &writable.mount_options)
+    }
+
+    /// A device that keeps its blocks in memory, or in a file of unknown
+    /// whereabouts, makes nothing durable.
+    fn state_medium(&self, evidence: &mut Evidence) {
+        let Some(device) = &self.target.device else {
+            evidence.prove("medium", "unknown");
+            return;
+        };
+        let homeless = leaves(Some(device))
+            .into_iter()
+            .find(|leaf| leaf.kind == BlockKind::Loop);
+        let word = if device.is_memory_backed() {
+            evidence.degraded.push(format!(
+                "{} keeps its blocks in memory: nothing is durable there",
+                device.name
+            ));
+            "memory"
+        } else if let Some(homeless) = homeless {
+            evidence.degraded.push(format!(
+                "the file behind {} lies on no known device (tmpfs, a network \
+                 or an overlay): whether anything is durable there cannot be \
+                 told",
+                homeless.name
+            ));
+            "unknown"
+        } else {
+            "device"
+        };
+        evidence.prove("medium", word);
+    }
+
+    fn state_flushes(&self, cache: Cache, evidence: &mut Evidence) {
+        let per_write = self.seen.flushes.map(|f| f / self.writes.max(1.0));
+        if let Some(per_write) = per_write {
+            evidence.prove("flushes_per_op", format!("{per_write:.2}"));
+        }
+        // The block layer waits for one flush at a time and lets all that
+        // asked meanwhile share the next one (block/blk-flush.c).
+        let enough = per_write.map(|f| f * self.writers >= SHARE_MIN);
+        let word = match (cache, enough) {
+            (Cache::Safe, _) => "not needed: write through",
+            (_, Some(true)) => "device",
+            (Cache::Volatile, _) if self.by_fua() => "fua: not counted",
+            (Cache::Volatile, Some(false)) => {
+                evidence.degraded.push(self.missing_flushes());
+                "missing"
+            }
+            _ => "unknown",
+        };
+        evidence.prove("flush", word);
+    }
+
+    /// iomap writes a block with RWF_DSYNC straight through the cache of a
+    /// device that can, and then no flush follows (fs/iomap/direct-io.c).
+    fn by_fua(&self) -> bool {
+        let device = self.target.device.as_ref();
+        self.means == Means::Dsync
+            && self.direct
+            && device.and_then(|device| device.fua) == Some(true)
+    }
+
+    fn missing_flushes(&self) -> String {
+        let options = self.mount_options();
+        let cause = options.iter().find(|o| forgoes_flushes(o)).map_or_else(
+            || {
+                "the file system reported writes as durable that it had not \
+                 made so; use another one"
+                    .to_owned()
+            },
+            |option| {
+                format!("the file system is mounted with {option}; remount it")
+            },
+        );
+        format!(
+            "the device has a volatile cache and was asked to flush it {:.0} \
+             times for {:.0} writes: {cause}",
+            self.seen.flushes.unwrap_or(0.0),
+            self.writes
+        )
+    }
+
+    fn state_bytes(&self, evidence: &mut Evidence) {
+        let Some(bytes) = self.seen.bytes_written else { return };
+        let share = bytes / self.bytes.max(1.0);
+        let percent = format!("{:.0}", 100.0 * share);
+        evidence.prove("device_written_percent", &percent);
+        if share < SHARE_MIN {
+            evidence.degraded.push(format!(
+                "the device wrote only {percent} % of the bytes that were \
+                 reported as durable"
+            ));
+        }
+    }
+}
+
+/// Mount options that bear on what a durable write does.
+pub fn bears_on_durability(option: &str) -> bool {
+    const NAMES: [&str; 13] = [
+        "sync",
+        "dirsync",
+        "barrier",
+        "nobarrier",
+        "data",
+        "commit",
+        "journal_async_commit",
+        "fsync_mode",
+        "nodatacow",
+        "compress",
+        "compress-force",
+        "discard",
+        "dax",
+    ];
+    let name = option.split('=').next().unwrap_or(option);
+    NAMES.contains(&name)
+}
+
+/// ext4(5), f2fs.rst: options that leave flushes out.
+fn forgoes_flushes(option: &str) -> bool {
+    ["nobarrier", "barrier=0", "fsync_mode=nobarrier"].contains(&option)
+}
+
+/// Whether the trial overwrote, and did not allocate as well.
+fn state_extents(evidence: &mut Evidence, sink: &Sink) {
+    let copies = ["btrfs", "zfs", "bcachefs", "nilfs2", "f2fs"];
+    let kind = sink.target().filesystem.as_deref();
+    let word = match kind {
+        Some(kind) if copies.contains(&kind) => "elsewhere: copy on write",
+        _ => "in place",
+    };
+    evidence.prove("overwrites", word);
+    let found =
+        sink.open_to_verify().ok().and_then(|file| extents::of(&file).ok());
+    let Some(found) = found else {
+        evidence.prove("unwritten_extents", "unknown");
+        return;
+    };
+    evidence.prove("extents", found.count);
+    evidence.prove("unwritten_extents", found.unwritten);
+    if found.unwritten > 0 {
+        evidence.degraded.push(format!(
+            "{} of the file's {} extents were never written: writing there \
+             changes metadata too",
+            found.unwritten, found.count
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use harness::machine::BlockDevice;
+    use serde_json::json;
+
+    use super::*;
+    use crate::target::{Access, Contents, Writable};
+
+    fn disk(name: &str, cache: &str, fua: bool) -> BlockDevice {
+        let mut disk = device(name, "scsi", Vec::new());
+        disk.write_cache = Some(cache.to_owned());
+        disk.fua = Some(fua);
+        disk.hardware_queues = Some(1);
+        disk
+    }
+
+    fn device(
+        name: &str,
+        kind: &str,
+        built_on: Vec<BlockDevice>,
+    ) -> BlockDevice {
+        let device = json!({"name": name, "kind": kind, "built_on": built_on});
+        serde_json::from_value(device).expect("a device")
+    }
+
+    fn target(device: Option<BlockDevice>, options: &[&str]) -> Target {
+        let mount_options = options.iter().map(ToString::to_string).collect();
+        Target {
+            path: "/dev/null".into(),
+            bytes: 1 << 20,
+            contents: Contents::Foreign,
+            access: Access::Direct,
+            writable: Some(Writable { mount_options }),
+            filesystem: Some("ext4".to_owned()),
+            device,
+            interrupts: Vec::new(),
+            label: "made up".to_owned(),
+        }
+    }
+
+    /// What is stated of 1,000 direct writes of one writer.
+    fn stated(target: &Target, means: Means, flushes: Option<f64>) -> Evidence {
+        stated_of(target, means, flushes, 1.0)
+    }
+
+    fn stated_of(
+        target: &Target,
+        means: Means,
+        flushes: Option<f64>,
+        writers: f64,
+    ) -> Evidence {
+        let case = Case {
+            target,
+            direct: true,
+            writers,
+            writes: 1_000.0,
+            bytes: 4_096_000.0,
+            means,
+            seen: Seen { flushes, bytes_written: Some(4_096_000.0) },
+        };
+        let mut evidence = Evidence::default();
+        case.state(&mut evidence);
+        evidence
+    }
+
+    fn word<'a>(evidence: &'a Evidence, key: &str) -> Option<&'a str> {
+        let found = evidence.path.iter().find(|(name, _)| name == key);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn a_volatile_cache_must_be_flushed_once_per_write() {
+        let target = target(Some(disk("sda", "write back", false)), &[]);
+        for means in [Means::Sync, Means::Dsync] {
+            let good = stated(&target, means, Some(1_001.0));
+            assert_eq!(word(&good, "flush"), Some("device"));
+            assert_eq!(word(&good, "flushes_per_op"), Some("1.00"));
+            assert_eq!(good.degraded, [""; 0]);
+            let bad = stated(&target, means, Some(900.0));
+            assert_eq!(word(&bad, "flush"), Some("missing"));
+            assert!(bad.degraded[0].contains("900 times for 1000 writes"));
+        }
+    }
+
+    #[test]
+    fn a_group_may_share_a_flush_among_all_its_writers() {
+        let target = target(Some(disk("sda", "write back", false)), &[]);
+        let shared = stated_of(&target, Means::Sync, Some(63.0), 16.0);
+        assert_eq!(word(&shared, "flush"), Some("device"));
+        assert_eq!(shared.degraded, [""; 0]);
+        let too_few = stated_of(&target, Means::Sync, Some(50.0), 16.0);
+        assert_eq!(too_few.degraded.len(), 1);
+    }
+
+    #[test]
+    fn the_mount_option_that_leaves_flushes_out_is_named() {
+        for option in ["nobarrier", "barrier=0", "fsync_mode=nobarrier"] {
+            let disk = disk("sda", "write back", false);
+            let target = target(Some(disk), &["discard", option]);
+            let evidence = stated(&target, Means::Sync, Some(0.0));
+            let reason = &evidence.degraded[0];
+            assert!(reason.contains(&format!("with {option}")), "{reason}");
+            let options = word(&evidence, "mount_options");
+            assert_eq!(options, Some(format!("discard,{option}").as_str()));
+            assert!(bears_on_durability(option));
+        }
+    }
+
+    #[test]
+    fn fua_explains_missing_flushes_of_dsync_writes_alone() {
+        let target = target(Some(disk("nvme0n1", "write back", true)), &[]);
+        let dsync = stated(&target, Means::Dsync, Some(0.0));
+        assert_eq!(word(&dsync, "flush"), Some("fua: not counted"));
+        assert_eq!(dsync.degraded, [""; 0]);
+        let sync = stated(&target, Means::Sync, Some(0.0));
+        assert_eq!(sync.degraded.len(), 1, "fdatasync always flushes");
+    }
+
+    #[test]
+    fn without_a_volatile_cache_no_flush_is_needed() {
+        let target = target(Some(disk("sda", "write through", false)), &[]);
+        let evidence = stated(&target, Means::Sync, Some(0.0));
+        let flush = word(&evidence, "flush");
+        assert_eq!(flush, Some("not needed: write through"));
+        assert_eq!(evidence.degraded, [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_unknown_and_accuses_nobody() {
+        let uncounted = target(Some(disk("sda", "write back", false)), &[]);
+        for target in [target(None, &[]), uncounted] {
+            let evidence = stated(&target, Means::Sync, None);
+            assert_eq!(word(&evidence, "flush"), Some("unknown"));
+            assert_eq!(evidence.degraded, [""; 0]);
+        }
+    }
+
+    #[test]
+    fn memory_and_files_of_unknown_whereabouts_keep_nothing() {
+        let zram = device("zram0", "zram", Vec::new());
+        let evidence =
+            stated(&target(Some(zram), &[]), Means::Sync, Some(2_000.0));
+        assert!(evidence.degraded[0].contains("in memory"));
+        let on_tmpfs = device("loop0", "loop", Vec::new());
+        let evidence =
+            stated(&target(Some(on_tmpfs), &[]), Means::Sync, Some(2_000.0));
+        assert!(evidence.degraded[0].contains("the file behind loop0"));
+    }
+
+    #[test]
+    fn bytes_that_never_reached_the_device_show() {
+        let target = target(Some(disk("sda", "write back", false)), &[]);
+        let case = Case {
+            target: &target,
+            direct: false,
+            writers: 1.0,
+            writes: 1_000.0,
+            bytes: 4_096_000.0,
+            means: Means::Sync,
+            seen: Seen {
+                flushes: Some(1_000.0),
+                bytes_written: Some(409_600.0),
+            },
+        };
+        let mut evidence = Evidence::default();
+        case.state(&mut evidence);
+        assert!(evidence.degraded[0].contains("only 10 %"));
+    }
+}
