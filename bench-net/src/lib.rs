@@ -1,6 +1,7 @@
 //! The `net` suite. It has no experiments yet.
 
 pub mod lab;
+pub mod xdp;
 
 use harness::suite::{Forecast, NoTarget, Suite};
 

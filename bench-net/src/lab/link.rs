@@ -12,8 +12,8 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{
         AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind,
-        InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
-        Stats64,
+        InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+        State, Stats64, XdpAttached,
     },
     neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
@@ -88,6 +88,33 @@ pub(super) struct Seen {
     pub(super) index: u32,
     pub(super) carrier: bool,
     pub(super) stats: Stats64,
+    pub(super) xdp: Option<AttachedXdp>,
+}
+
+/// The XDP program of an interface, as the kernel tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachedXdp {
+    /// `native`, `generic`, `offloaded`, or `several` at once.
+    pub mode: &'static str,
+    /// The number by which the kernel knows the program; 0 for several.
+    pub program: u32,
+}
+
+/// `IFLA_XDP` is there on every link; without a program it says "none".
+fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
+    let mode = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::Attached(XdpAttached::None) => None,
+        LinkXdp::Attached(XdpAttached::Driver) => Some("native"),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some("generic"),
+        LinkXdp::Attached(XdpAttached::Hardware) => Some("offloaded"),
+        LinkXdp::Attached(_) => Some("several"),
+        _ => None,
+    })?;
+    let program = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::ProgId(id) => Some(*id),
+        _ => None,
+    });
+    Some(AttachedXdp { mode, program: program.unwrap_or(0) })
 }
 
 /// Looks a link up by its name.
@@ -108,6 +135,7 @@ pub(super) fn look(
         index: link.header.index,
         carrier: false,
         stats: Stats64::default(),
+        xdp: None,
     };
     for attribute in link.attributes {
         match attribute {
@@ -115,6 +143,7 @@ pub(super) fn look(
                 seen.carrier = state == State::Up;
             }
             LinkAttribute::Stats64(stats) => seen.stats = stats,
+            LinkAttribute::Xdp(xdp) => seen.xdp = attached(&xdp),
             _ => {}
         }
     }

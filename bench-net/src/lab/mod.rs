@@ -29,7 +29,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::{counts::Counts, error::LabError, link::Mac};
+pub use self::{
+    counts::Counts,
+    error::LabError,
+    link::{AttachedXdp, Mac},
+};
 use self::{
     counts::Protocols,
     ethtool::Ethtool,
@@ -282,6 +286,15 @@ impl Lab {
     /// The kernel does not answer.
     pub fn gro(&self, side: Side) -> Result<bool, LabError> {
         self.side(side).ethtool.gro()
+    }
+
+    /// The XDP program at that end, if it has one. Can be asked from any
+    /// thread.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn xdp(&self, side: Side) -> Result<Option<AttachedXdp>, LabError> {
+        Ok(self.side(side).look()?.xdp)
     }
 
     fn side(&self, side: Side) -> &LabSide {
