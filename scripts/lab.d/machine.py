@@ -1,0 +1,251 @@
+"""One emulated machine: started, told what to do, and always taken down.
+
+Its directory holds all there is of it: the images of its drives, the kernel's
+log (`console`), the directory shared with the guest, and three sockets:
+`jobs` (the second serial port), `qmp` (QEMU's own control) and `shell`.
+"""
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from image import initramfs
+from packages import command
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+CONSOLE_TAIL_LINES = 30
+
+
+class Failed(Exception):
+    """The guest did not do as it was told; the text says what it did."""
+
+
+def die_with_parent():
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def arguments(guest, kernel, nodes):
+    """QEMU's command line, but for what depends on a directory."""
+    memory = sum(node["memory_mib"] for node in nodes)
+    cpus = sum(len(cpus_of(node)) for node in nodes)
+    line = [
+        "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35",
+        "-smp", f"{cpus},sockets={len(nodes)}", "-m", f"{memory}M",
+        "-nodefaults", "-display", "none", "-no-reboot",
+        "-kernel", str(kernel.image), "-initrd", "initrd",
+        "-append", "console=ttyS0 panic=-1 quiet loglevel=4",
+        "-chardev", "socket,id=shell,path=shell,server=on,wait=off,"
+                    "logfile=console",
+        "-serial", "chardev:shell",
+        "-chardev", "socket,id=jobs,path=jobs,server=on,wait=off",
+        "-serial", "chardev:jobs",
+        "-qmp", "unix:qmp,server=on,wait=off",
+        "-fsdev", "local,id=host,path=share,security_model=none",
+        "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
+    ]
+    for number, node in enumerate(nodes):
+        size = f"{node['memory_mib']}M"
+        line += [
+            "-object", f"memory-backend-ram,id=memory{number},size={size}",
+            "-numa", f"node,nodeid={number},memdev=memory{number},"
+                     f"cpus={node['cpus']}",
+            # A host bridge of the node's own: its devices are local to it.
+            "-device", f"pxb-pcie,id=bridge{number},bus=pcie.0,"
+                       f"numa_node={number},bus_nr={64 * (number + 1)}",
+        ]
+    for slot, drive in enumerate(guest["nvme"], start=1):
+        name, lba = drive["name"], drive["lba_bytes"]
+        line += [
+            "-drive", f"id={name},file={name}.image,format=raw,if=none,"
+                      "cache=unsafe,discard=unmap",
+            "-device", f"pcie-root-port,id=port-{name},chassis={slot},"
+                       f"slot={slot},bus=bridge{drive['node']}",
+            "-device", f"nvme,id=nvme-{name},serial={name},"
+                       f"bus=port-{name}",
+            "-device", f"nvme-ns,drive={name},bus=nvme-{name},"
+                       f"logical_block_size={lba},physical_block_size={lba}",
+        ]
+    return line
+
+
+def cpus_of(node):
+    first, _, last = node["cpus"].partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def make_drives(guest, directory):
+    for drive in guest["nvme"]:
+        image = directory / f"{drive['name']}.image"
+        with image.open("wb") as file:
+            file.truncate(drive["size_mib"] << 20)
+        if "filesystem" in drive:
+            subprocess.run(
+                [command(f"mkfs.{drive['filesystem']}"), "-q", "-F", "-b",
+                 "4096", image], check=True)
+
+
+class Machine:
+    def __init__(self, directory, pid=None):
+        self.directory = Path(directory)
+        self.pid = pid
+        self.process = None
+        self.jobs = None
+        self.pending = b""
+        self.count = 0
+
+    @property
+    def share(self):
+        return self.directory / "share"
+
+    @classmethod
+    def boot(cls, guest, kernel, directory, program, outlive=False):
+        """Starts QEMU and waits until the guest takes jobs.
+
+        `outlive`: the guest stays when this process ends.
+        """
+        self = cls(directory)
+        settings = guest["machine"]
+        self.share.mkdir()
+        shutil.copy2(program, self.share / "bypass")
+        (self.directory / "initrd").write_bytes(initramfs(guest, kernel))
+        make_drives(guest, self.directory)
+        with (self.directory / "qemu.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                ["timeout", "--kill-after=5", str(settings["life_seconds"]),
+                 command("qemu-system-x86_64"),
+                 *arguments(guest, kernel, settings["nodes"])],
+                cwd=self.directory, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=None if outlive else die_with_parent)
+        self.pid = self.process.pid
+        try:
+            self.connect(settings["boot_seconds"])
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def connect(self, seconds):
+        """Waits for the guest's word that it takes jobs."""
+        deadline = time.monotonic() + seconds
+        while not (self.directory / "jobs").exists():
+            self.must_run()
+            if time.monotonic() > deadline:
+                raise Failed("QEMU made no sockets")
+            time.sleep(0.05)
+        self.jobs = self.open_socket("jobs")
+        self.read_until(lambda line: line == "@ready", deadline)
+
+    def attach(self):
+        """Takes up the line to a guest that is up."""
+        self.jobs = self.open_socket("jobs")
+
+    def open_socket(self, name):
+        """Through /proc, since a socket's path has room for 107 bytes only."""
+        place = os.open(self.directory, os.O_PATH)
+        try:
+            line = socket.socket(socket.AF_UNIX)
+            line.connect(f"/proc/self/fd/{place}/{name}")
+            return line
+        finally:
+            os.close(place)
+
+    def must_run(self):
+        if self.process and self.process.poll() is not None:
+            log = (self.directory / "qemu.log").read_text(errors="replace")
+            raise Failed(f"QEMU ended: {log.strip()}\n{self.console_tail()}")
+
+    def read_until(self, is_last, deadline, show=None):
+        while True:
+            while b"\n" in self.pending:
+                line, self.pending = self.pending.split(b"\n", 1)
+                text = line.decode(errors="replace").rstrip("\r")
+                if is_last(text):
+                    return text
+                if show:
+                    show(text)
+            self.must_run()
+            if time.monotonic() > deadline:
+                raise Failed("the guest took too long; its console ends so:\n"
+                             + self.console_tail())
+            self.jobs.settimeout(1)
+            try:
+                data = self.jobs.recv(65536)
+            except TimeoutError:
+                continue
+            if not data:
+                raise Failed("the guest is gone; its console ends so:\n"
+                             + self.console_tail())
+            self.pending += data
+
+    def run(self, script, seconds, show=None):
+        """Runs a shell script in the guest: its exit code."""
+        self.count += 1
+        name = f"job-{os.getpid()}-{self.count}.sh"
+        (self.share / name).write_text(script)
+        self.jobs.sendall(f"{name}\n".encode())
+        last = self.read_until(lambda line: line.startswith(f"@exit {name} "),
+                               time.monotonic() + seconds, show)
+        (self.share / name).unlink()
+        return int(last.split()[2])
+
+    def ask(self, script, seconds=60):
+        """Runs a script that must succeed: what it printed."""
+        lines = []
+        code = self.run(script, seconds, lines.append)
+        text = "\n".join(lines).strip()
+        if code != 0:
+            raise Failed(f"{script!r} ended with {code}:\n{text}")
+        return text
+
+    def qmp(self, execute, **arguments):
+        """One command to QEMU: what it returned."""
+        with self.open_socket("qmp") as line, line.makefile("rw") as file:
+            line.settimeout(30)
+            file.readline()
+            for order in ({"execute": "qmp_capabilities"},
+                          {"execute": execute, "arguments": arguments}):
+                file.write(json.dumps(order) + "\n")
+                file.flush()
+                answer = json.loads(file.readline())
+                while "event" in answer:
+                    answer = json.loads(file.readline())
+                if "error" in answer:
+                    raise Failed(f"{execute}: {answer['error']['desc']}")
+            return answer["return"]
+
+    def console(self):
+        path = self.directory / "console"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def console_tail(self):
+        return "\n".join(self.console().splitlines()[-CONSOLE_TAIL_LINES:])
+
+    def stop(self):
+        """Ends QEMU and removes all that was the guest's, results included."""
+        if self.pid and self.is_ours():
+            os.kill(self.pid, signal.SIGTERM)
+            for _ in range(100):
+                if self.process:
+                    self.process.poll()
+                if not self.is_ours():
+                    break
+                time.sleep(0.1)
+            else:
+                os.killpg(self.pid, signal.SIGKILL)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def is_ours(self):
+        """Whether the process is still this guest's and not a later one."""
+        try:
+            place = Path(f"/proc/{self.pid}/cwd").resolve()
+            state = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return place == self.directory.resolve() and ") Z " not in state
