@@ -1,5 +1,6 @@
 //! The `net` suite. It has no experiments yet.
 
+pub mod doctor;
 pub mod lab;
 pub mod xdp;
 
@@ -12,5 +13,5 @@ pub const SUITE: Suite = Suite {
     experiments: Vec::new,
     prepare: |_| Ok(Box::new(NoTarget)),
     forecast: |_| Ok(Forecast::default()),
-    checks: Vec::new,
+    checks: doctor::checks,
 };

@@ -9,6 +9,7 @@
 pub mod addresses;
 pub mod checker;
 pub mod contents;
+pub mod doctor;
 pub mod durability;
 pub mod engine;
 pub mod experiments;
@@ -33,5 +34,5 @@ pub const SUITE: Suite = Suite {
     experiments: experiments::all,
     prepare: target::prepare,
     forecast: target::forecast,
-    checks: Vec::new,
+    checks: doctor::checks,
 };

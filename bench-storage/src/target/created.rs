@@ -95,7 +95,7 @@ fn writable(path: &CString) -> io::Result<()> {
 }
 
 /// What an unprivileged writer may still use.
-fn free_bytes(path: &CString) -> io::Result<u64> {
+pub(crate) fn free_bytes(path: &CString) -> io::Result<u64> {
     // SAFETY: all-zero is a valid value of this plain C structure.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live objects of the right type.

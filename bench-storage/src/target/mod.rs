@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{contents::Seeded, experiments::DURABLE_WRITE};
 pub use created::CREATED_BYTES;
+pub(crate) use created::free_bytes;
 pub use existing::TARGET_MIN_BYTES;
 pub use written::WRITTEN_BYTES;
 

@@ -27,8 +27,8 @@ pub use allowed::{CpuLimit, allowed_cpus, cpu_limit};
 pub use buffer::Buffer;
 pub use cpu_set::{Cpu, CpuSet, CpuSetError, NumaNode};
 pub use devices::{
-    BlockDevice, Filesystem, NetworkInterface, block_device_of, block_devices,
-    filesystem_of, network_interfaces,
+    BlockDevice, BlockKind, Filesystem, NetworkInterface, PciLink,
+    block_device_of, block_devices, filesystem_of, network_interfaces,
 };
 pub use environment::{
     Difference, Environment, IrqAccounting, differences, fingerprint,

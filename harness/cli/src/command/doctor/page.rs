@@ -83,7 +83,7 @@ fn every_check_is_complete_and_named_once() {
     let count = ids.len();
     ids.dedup();
     assert_eq!(ids.len(), count, "two checks have one id");
-    assert!(count >= 60, "{count} checks");
+    assert!(count >= 100, "{count} checks");
     for one in &listed {
         let check = &one.check;
         let good = |text: &str| {

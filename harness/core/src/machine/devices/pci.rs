@@ -21,6 +21,16 @@ pub struct PciLink {
 }
 
 impl PciLink {
+    /// `16.0 GT/s PCIe x4`, if both now and at its best are known: only then
+    /// can it be told whether it is degraded.
+    pub fn complete(&self) -> Option<String> {
+        gigatransfers(self.max_speed.as_deref())?;
+        gigatransfers(self.current_speed.as_deref())?;
+        self.max_width?;
+        let speed = self.current_speed.as_deref()?;
+        Some(format!("{speed} x{}", self.current_width?))
+    }
+
     /// Whether the link is known to be slower or narrower than it could be.
     pub fn is_degraded(&self) -> bool {
         let differs = |now: Option<f64>, best: Option<f64>| {

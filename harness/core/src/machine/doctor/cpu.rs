@@ -1,10 +1,7 @@
 //! The processor itself: threads of a core, flaws, clock, and how much of it
 //! this process gets.
 
-use super::{
-    Check, Observation, Patient, Unknown, Verdict,
-    support::{by_value, status_field},
-};
+use super::{Check, Observation, Patient, Unknown, Verdict, support::by_value};
 use crate::machine::{allowed::CpuLimit, cpu_set::CpuSet};
 
 /// Share of stolen time since boot that is worth a word: 0.1 %.
@@ -257,7 +254,8 @@ fn allowed(patient: &Patient) -> Result<Observation, Unknown> {
     let online = patient.list("sys/devices/system/cpu/online")?;
     let allowed: CpuSet = match &patient.live.allowed {
         Some(allowed) => allowed.clone(),
-        None => status_field(patient, "Cpus_allowed_list")?
+        None => patient
+            .process_status("Cpus_allowed_list")?
             .parse()
             .map_err(|_| patient.lack("proc/self/status"))?,
     };

@@ -1,9 +1,6 @@
 //! The kernel: how it was built, what it has been through, what it permits.
 
-use super::{
-    Check, Observation, Patient, Unknown, Verdict, memory::has_capability,
-    noise::switch,
-};
+use super::{Check, Observation, Patient, Unknown, Verdict, noise::switch};
 use crate::machine::environment::version;
 
 /// Options that make every system call or allocation several times dearer.
@@ -258,7 +255,7 @@ fn address_randomisation(patient: &Patient) -> Result<Observation, Unknown> {
 
 fn performance_counters(patient: &Patient) -> Result<Observation, Unknown> {
     for number in CAPS_PERF {
-        if has_capability(patient, number)? {
+        if patient.has_capability(number)? {
             return Ok(Observation::pass("this process may count anything"));
         }
     }

@@ -1,9 +1,6 @@
 //! Memory: what moves pages, what is left, what may be locked.
 
-use super::{
-    Check, Observation, Patient, Unknown, Verdict,
-    support::{memory, status_field},
-};
+use super::{Check, Observation, Patient, Unknown, Verdict};
 
 const MIB: u64 = 1 << 20;
 /// What a run may need for buffers, files in the page cache and workers.
@@ -179,9 +176,9 @@ fn huge_page_defrag(patient: &Patient) -> Result<Observation, Unknown> {
 }
 
 fn reserved(patient: &Patient) -> Result<Observation, Unknown> {
-    let total = memory(patient, "MemTotal")?;
+    let total = patient.memory_bytes("MemTotal")?;
     // All sizes together, since Linux 4.19.
-    let taken = memory(patient, "Hugetlb")?;
+    let taken = patient.memory_bytes("Hugetlb")?;
     if total == 0 || taken > total {
         return Err(patient.lack("proc/meminfo"));
     }
@@ -272,8 +269,8 @@ fn nodes(patient: &Patient) -> Result<Observation, Unknown> {
 }
 
 fn available(patient: &Patient) -> Result<Observation, Unknown> {
-    let total = memory(patient, "MemTotal")?;
-    let free = memory(patient, "MemAvailable")?;
+    let total = patient.memory_bytes("MemTotal")?;
+    let free = patient.memory_bytes("MemAvailable")?;
     if total == 0 || free > total {
         return Err(patient.lack("proc/meminfo"));
     }
@@ -283,7 +280,7 @@ fn available(patient: &Patient) -> Result<Observation, Unknown> {
 }
 
 fn lock_limit(patient: &Patient) -> Result<Observation, Unknown> {
-    if has_capability(patient, CAP_IPC_LOCK)? {
+    if patient.has_capability(CAP_IPC_LOCK)? {
         return Ok(Observation::pass("no limit: CAP_IPC_LOCK"));
     }
     let limit = patient.environment.limits.locked_memory_bytes;
@@ -296,17 +293,6 @@ fn lock_limit(patient: &Patient) -> Result<Observation, Unknown> {
             format!("{} MiB", bytes / MIB),
         )),
     }
-}
-
-/// Whether this process has a capability in effect.
-pub(super) fn has_capability(
-    patient: &Patient,
-    number: u32,
-) -> Result<bool, Unknown> {
-    let text = status_field(patient, "CapEff")?;
-    let bits = u64::from_str_radix(&text, 16)
-        .map_err(|_| patient.lack("proc/self/status"))?;
-    Ok(bits & (1 << number) != 0)
 }
 
 fn errors(patient: &Patient) -> Result<Observation, Unknown> {

@@ -10,7 +10,7 @@ use super::Unknown;
 use crate::machine::{
     allowed::allowed_cpus,
     cpu_set::{Cpu, CpuSet},
-    environment::{Environment, kernel_configuration},
+    environment::{Environment, kernel_configuration, kibibytes},
     root::Root,
     sys,
 };
@@ -188,6 +188,45 @@ impl Patient {
             .map(|(_, value)| value.to_owned())
             .last();
         Ok(value)
+    }
+
+    /// A field of `/proc/self/status`, such as `CapEff`.
+    ///
+    /// # Errors
+    /// When it is not told.
+    pub fn process_status(&self, name: &str) -> Result<String, Unknown> {
+        let text = self.text("proc/self/status")?;
+        text.lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| {
+                Unknown::because(format!("/proc/self/status tells no {name}"))
+            })
+    }
+
+    /// Whether this process has a capability in effect, by its number in
+    /// capabilities(7).
+    ///
+    /// # Errors
+    /// When it is not told.
+    pub fn has_capability(&self, number: u32) -> Result<bool, Unknown> {
+        let text = self.process_status("CapEff")?;
+        let bits = u64::from_str_radix(&text, 16)
+            .map_err(|_| self.lack("proc/self/status"))?;
+        Ok(bits & (1 << number) != 0)
+    }
+
+    /// A line of `/proc/meminfo`, in bytes.
+    ///
+    /// # Errors
+    /// When it is not told.
+    pub fn memory_bytes(&self, name: &str) -> Result<u64, Unknown> {
+        let text = self.text("proc/meminfo")?;
+        kibibytes(&text, &format!("{name}:")).ok_or_else(|| {
+            Unknown::because(format!("/proc/meminfo tells no {name}"))
+        })
     }
 
     /// Whether a hypervisor is known to be below.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::{Patient, Unknown};
 use crate::machine::cpu_set::{Cpu, CpuSet};
 
 /// `performance on 0-3, powersave on 4-7`; the value alone if all agree.
@@ -21,39 +20,6 @@ pub(super) fn by_value(
             .collect(),
     };
     all.join(", ")
-}
-
-/// A field of `/proc/self/status`, such as `CapEff`.
-pub(super) fn status_field(
-    patient: &Patient,
-    name: &str,
-) -> Result<String, Unknown> {
-    let path = "proc/self/status";
-    let text = patient.text(path)?;
-    text.lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value.trim().to_owned())
-        .filter(|value| !value.is_empty())
-        .ok_or_else(|| {
-            Unknown::because(format!("/proc/self/status tells no {name}"))
-        })
-}
-
-/// A number of `/proc/meminfo`, in bytes.
-pub(super) fn memory(patient: &Patient, name: &str) -> Result<u64, Unknown> {
-    let text = patient.text("proc/meminfo")?;
-    let find = || {
-        let rest = text.lines().find_map(|line| {
-            line.strip_prefix(name).and_then(|rest| rest.strip_prefix(':'))
-        })?;
-        let mut words = rest.split_whitespace();
-        let number: u64 = words.next()?.parse().ok()?;
-        (words.next()? == "kB").then(|| number.checked_mul(1024)).flatten()
-    };
-    find().ok_or_else(|| {
-        Unknown::because(format!("/proc/meminfo tells no {name}"))
-    })
 }
 
 /// A set of CPUs as a mask of hexadecimal words: `00000000,0000000f`.

@@ -1,9 +1,7 @@
 //! What surrounds this process: hypervisor, container, power, heat, buses,
 //! and how the program itself was built.
 
-use super::{
-    Check, Observation, Patient, Unknown, Verdict, support::status_field,
-};
+use super::{Check, Observation, Patient, Unknown, Verdict};
 use crate::machine::environment::{Container, Virtualization};
 
 /// Millidegrees below the critical temperature at which it gets tight.
@@ -163,7 +161,7 @@ fn container(patient: &Patient) -> Result<Observation, Unknown> {
 }
 
 fn seccomp(patient: &Patient) -> Result<Observation, Unknown> {
-    match status_field(patient, "Seccomp")?.as_str() {
+    match patient.process_status("Seccomp")?.as_str() {
         "0" => Ok(Observation::pass("0")),
         mode @ ("1" | "2") => {
             Ok(Observation::fail(format!("seccomp mode {mode}")))

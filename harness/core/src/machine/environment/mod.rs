@@ -155,7 +155,7 @@ impl Environment {
 }
 
 /// The number of a line `MemTotal:  24684092 kB`, in bytes.
-fn kibibytes(meminfo: &str, name: &str) -> Option<u64> {
+pub(super) fn kibibytes(meminfo: &str, name: &str) -> Option<u64> {
     let rest = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let mut words = rest.split_whitespace();
     let number: u64 = words.next()?.parse().ok()?;

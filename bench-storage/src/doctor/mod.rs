@@ -1,0 +1,33 @@
+//! What storage wants of a machine beside what every suite wants: the place
+//! that files are made in, and the device below it.
+
+mod device;
+mod place;
+
+use harness::machine::{
+    BlockDevice, block_device_of,
+    doctor::{Check, Patient, Unknown, io_uring},
+};
+
+/// The checks, in the order in which they are told.
+pub fn checks() -> Vec<Check> {
+    [io_uring::CHECKS, place::CHECKS, device::CHECKS].concat()
+}
+
+/// The block device below the target.
+fn device(patient: &Patient) -> Result<BlockDevice, Unknown> {
+    block_device_of(&patient.root, &patient.target).ok_or_else(|| {
+        // Findings go into run.json, which is to be shown around: the path
+        // stays out of it.
+        Unknown::because("no block device is known below the target")
+            .with_fix("name a file system or device with --target")
+    })
+}
+
+/// The devices at the bottom: below loop devices, device mapper and md.
+fn bottom(device: &BlockDevice) -> Vec<&BlockDevice> {
+    match device.built_on.as_slice() {
+        [] => vec![device],
+        below => below.iter().flat_map(bottom).collect(),
+    }
+}
