@@ -29,9 +29,9 @@ const TWO_CPUS: CpuNeed = CpuNeed::Exactly(2);
 /// All experiments of the suite.
 pub fn all() -> Vec<Experiment> {
     vec![
-        ping_pong(8, &["core", "latency"]),
+        ping_pong(8, &["core", "latency", "noise:ring"]),
         ping_pong(64, &["latency"]),
-        spsc_stream(8, 1_024, &["core", "throughput"]),
+        spsc_stream(8, 1_024, &["core", "throughput", "noise:ring"]),
         spsc_stream(64, 1_024, &["core", "throughput"]),
         spsc_stream(8, 65_536, &["throughput"]),
     ]

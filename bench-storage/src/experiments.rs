@@ -32,8 +32,8 @@ const NOP_RATE: &str = "storage/nop";
 /// All experiments; each names its variants in one list.
 pub fn all() -> Vec<Experiment> {
     vec![
-        randread(1, PREAD),
-        randread(32, PREAD_POOL),
+        randread(1, PREAD, &["core"]),
+        randread(32, PREAD_POOL, &["core", "noise:uring-fixed"]),
         seqread(),
         peak(),
         buffered_write(),
@@ -43,12 +43,16 @@ pub fn all() -> Vec<Experiment> {
     ]
 }
 
-fn randread(depth: u64, baseline: Variant) -> Experiment {
+fn randread(
+    depth: u64,
+    baseline: Variant,
+    tags: &'static [&'static str],
+) -> Experiment {
     Experiment {
         id: RANDREAD,
         about: "random reads of 4 KiB past the page cache",
         params: moves(4096, depth, Pattern::Random),
-        tags: &["core"],
+        tags,
         // The second CPU is for the SQPOLL thread; the pool uses both.
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,

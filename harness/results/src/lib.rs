@@ -3,7 +3,8 @@
 //!
 //! - [`schema`]: each column declared once, and the documentation made of it;
 //! - [`writer`]: run directories, appended to and synced block by block;
-//! - [`compare`]: one run, [`across`]: two runs, [`check`]: do files agree;
+//! - [`compare`]: one run, [`across`]: two runs, [`check`]: do files agree,
+//!   [`noise`]: what can this machine show;
 //! - [`hist`]: HdrHistogram logs.
 //!
 //! **Invariant**: nothing here knows of Linux, reads a clock or measures; the
@@ -14,6 +15,7 @@ pub mod across;
 pub mod check;
 pub mod compare;
 pub mod hist;
+pub mod noise;
 pub mod reader;
 pub mod schema;
 pub mod table;

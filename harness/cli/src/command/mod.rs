@@ -5,6 +5,8 @@ mod compare;
 mod completions;
 mod doctor;
 mod list;
+mod noise;
+mod preview;
 mod run;
 mod runs;
 mod schema;
@@ -42,6 +44,8 @@ pub enum Command {
     Run(Box<run::Run>),
     /// Compare runs: before and after a change, or two machines.
     Compare(compare::Compare),
+    /// Measure how small a difference this machine can show (a minute).
+    Noise(noise::Noise),
     /// Show experiments and variants, and which of them run here.
     List(list::List),
     /// Derive the verdicts of a run again and look for edits.
@@ -62,6 +66,7 @@ impl Command {
         match self {
             Self::Run(run) => run.run(suites),
             Self::Compare(compare) => compare.run(),
+            Self::Noise(noise) => noise.run(suites),
             Self::List(list) => list.run(suites),
             Self::Check(check) => check.run(),
             Self::Doctor(doctor) => doctor.run(suites),

@@ -11,15 +11,15 @@ use harness::{
         filter::Filter,
         options::{Mode, RunOptions, fresh_seed},
         output::{self, Format},
-        progress::human_duration,
-        runner::{self, Destination, Preview},
+        runner::{self, Destination},
     },
-    suite::{RefusalKind, Suite},
+    suite::Suite,
 };
 
 use super::{
+    preview,
     runs::results_root,
-    values::{duration_ns, ratio, some_cpus},
+    values::{ProgressForm, duration_ns, ratio, some_cpus},
 };
 
 /// Blocks beyond this add nothing that a longer window would not.
@@ -90,21 +90,29 @@ pub struct Run {
     /// One JSON document on standard output.
     #[arg(long)]
     json: bool,
+    /// How standard error tells of progress.
+    #[arg(long, value_enum, default_value_t)]
+    progress: ProgressForm,
 }
 
 impl Run {
     /// Runs the command.
     pub fn run(self, suites: &[Suite]) -> anyhow::Result<Exit> {
         let report = match &self.resume {
-            Some(directory) => runner::resume(suites, directory, None)?,
+            Some(directory) => {
+                let progress = self.progress.start();
+                runner::resume(suites, directory, Some(progress))?
+            }
             None => {
                 let options = self.options()?;
                 let root = results_root(self.results.as_deref())?;
                 if self.dry_run {
                     let preview = runner::preview(suites, &options, &root)?;
-                    return self.show(&preview, &options);
+                    return preview::show(&preview, &options, self.json);
                 }
-                runner::run(suites, &options, &Destination::New(root), None)?
+                let progress = self.progress.start();
+                let destination = Destination::New(root);
+                runner::run(suites, &options, &destination, Some(progress))?
             }
         };
         let format = if self.json { Format::Json } else { Format::Text };
@@ -149,111 +157,4 @@ impl Run {
         }
         Ok(options)
     }
-
-    fn show(
-        &self,
-        preview: &Preview,
-        options: &RunOptions,
-    ) -> anyhow::Result<Exit> {
-        let text = if self.json {
-            format!("{:#}\n", preview_json(preview, options))
-        } else {
-            preview_text(preview, options)
-        };
-        crate::printed(output::write_stdout(&text))?;
-        let kinds =
-            preview.forecasts.iter().filter_map(|(_, f)| f.as_ref().err());
-        Ok(kinds
-            .map(|refusal| match refusal.kind {
-                RefusalKind::Usage => Exit::Usage,
-                RefusalKind::Environment => Exit::Environment,
-                RefusalKind::UnsafeTarget => Exit::UnsafeTarget,
-            })
-            .max()
-            .unwrap_or(Exit::Done))
-    }
-}
-
-fn preview_text(preview: &Preview, options: &RunOptions) -> String {
-    let mut text = String::new();
-    for planned in &preview.planned {
-        let variants: Vec<&str> =
-            planned.experiment.variants.iter().map(|v| v.id).collect();
-        let cpus = CpuSet::from_iter(planned.cpus.iter().copied());
-        let place = match &planned.lack {
-            Some((reason, remedy)) => format!("skipped: {reason}; {remedy}"),
-            None => format!("on CPUs {cpus}"),
-        };
-        text.push_str(&format!(
-            "{}\n  {place}\n  {}\n",
-            planned.experiment.key(),
-            variants.join(" ")
-        ));
-    }
-    text.push_str(&format!(
-        "\n{} session(s) of {} blocks, {} trials of {:.1} s: about {}\n",
-        options.sessions,
-        options.blocks,
-        preview.trials,
-        (options.warmup_ns + options.window_ns) as f64 / 1e9,
-        human_duration(preview.duration)
-    ));
-    for (suite, forecast) in &preview.forecasts {
-        match forecast {
-            Ok(forecast) => {
-                text.push_str(&format!(
-                    "{suite}: writes {} bytes per session{}\n",
-                    forecast.bytes_written,
-                    forecast
-                        .touches
-                        .iter()
-                        .map(|touch| format!("; {touch}"))
-                        .collect::<String>()
-                ));
-            }
-            Err(refusal) => {
-                text.push_str(&format!("{suite}: refused: {refusal}\n"));
-            }
-        }
-    }
-    text
-}
-
-fn preview_json(preview: &Preview, options: &RunOptions) -> serde_json::Value {
-    let experiments: Vec<_> = preview
-        .planned
-        .iter()
-        .map(|p| {
-            serde_json::json!({
-                "experiment": p.experiment.id,
-                "params": p.experiment.params,
-                "cpus": p.cpus,
-                "skipped": p.lack.as_ref().map(|(reason, _)| reason),
-                "variants": p.experiment.variants.iter()
-                    .map(|v| v.id).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let forecasts: Vec<_> = preview
-        .forecasts
-        .iter()
-        .map(|(suite, forecast)| match forecast {
-            Ok(f) => serde_json::json!({
-                "suite": suite,
-                "bytes_written": f.bytes_written,
-                "touches": f.touches,
-            }),
-            Err(refusal) => serde_json::json!({
-                "suite": suite,
-                "refused": refusal.to_string(),
-            }),
-        })
-        .collect();
-    serde_json::json!({
-        "options": options,
-        "experiments": experiments,
-        "trials": preview.trials,
-        "duration_s": preview.duration.as_secs_f64(),
-        "suites": forecasts,
-    })
 }

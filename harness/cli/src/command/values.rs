@@ -1,6 +1,33 @@
 //! Values as a person writes them on the command line or in a file.
 
-use harness::machine::cpu_set::CpuSet;
+use clap::ValueEnum;
+use harness::{machine::cpu_set::CpuSet, run::progress::Progress};
+
+/// How progress is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProgressForm {
+    /// A bar on a terminal, a line per block elsewhere.
+    #[default]
+    Auto,
+    /// A line per block.
+    Plain,
+    /// A JSON object per block.
+    Json,
+    /// Nothing.
+    None,
+}
+
+impl ProgressForm {
+    /// Progress in this form.
+    pub fn start(self) -> Progress {
+        match self {
+            Self::Auto => Progress::default(),
+            Self::Plain => Progress::lines(),
+            Self::Json => Progress::json(),
+            Self::None => Progress::silent(),
+        }
+    }
+}
 
 /// A list that is not empty, which the kernel's format allows.
 pub fn some_cpus(text: &str) -> Result<CpuSet, String> {

@@ -117,9 +117,11 @@ fn applicable(
 ) -> Result<bool, FilterError> {
     match select(suites, &options.filters, options.tag.as_deref()) {
         Ok(selected) => Ok(!selected.is_empty()),
-        Err(FilterError::NoMatch { .. } | FilterError::UnknownKey { .. }) => {
-            Ok(false)
-        }
+        Err(
+            FilterError::NoMatch { .. }
+            | FilterError::UnknownKey { .. }
+            | FilterError::UnknownTag { .. },
+        ) => Ok(false),
         Err(error) => Err(error),
     }
 }

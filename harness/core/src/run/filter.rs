@@ -4,6 +4,9 @@
 //! `*` matches anywhere in an id, as in `cargo test`; with `*` it is a glob on
 //! the whole id. A glob with two slashes also names a variant:
 //! `storage/randread-4k/uring*` keeps the baseline and the bounds beside it.
+//!
+//! A tag selects the experiments that carry it. An experiment that carries
+//! `noise:ring` is selected by `noise` as well, with that contender only.
 
 use std::fmt;
 
@@ -42,6 +45,15 @@ pub enum FilterError {
     UnknownKey {
         /// As written.
         key: String,
+        /// The closest that exists.
+        close: Option<String>,
+    },
+    /// No experiment carries such a tag.
+    #[error("no experiment has the tag `{tag}`{}; `bypass list` shows all",
+        suggestion(.close))]
+    UnknownTag {
+        /// As written.
+        tag: String,
         /// The closest that exists.
         close: Option<String>,
     },
@@ -119,9 +131,15 @@ pub fn select(
         })
         .collect();
     check_terms(&all, filters)?;
+    if let Some(tag) = tag {
+        check_tag(&all, tag)?;
+    }
     let selected: Vec<_> = all
         .into_iter()
-        .filter(|(_, e)| tag.is_none_or(|tag| e.tags.contains(&tag)))
+        .filter_map(|(i, e)| match tag {
+            Some(tag) => tagged(e, tag).map(|e| (i, e)),
+            None => Some((i, e)),
+        })
         .filter_map(|(i, e)| narrow(e, filters).map(|e| (i, e)))
         .collect();
     if selected.is_empty() && !filters.is_empty() {
@@ -133,6 +151,47 @@ pub fn select(
         });
     }
     Ok(selected)
+}
+
+/// Keeps an experiment that carries a tag; `tag:VARIANT` keeps that contender
+/// and the baseline only.
+fn tagged(mut experiment: Experiment, tag: &str) -> Option<Experiment> {
+    if experiment.tags.contains(&tag) {
+        return Some(experiment);
+    }
+    let only = only_contender(&experiment, tag)?;
+    experiment.variants.retain(|v| match v.role {
+        Role::Baseline => true,
+        Role::Contender => v.id == only,
+        Role::Bound => false,
+    });
+    Some(experiment)
+}
+
+fn only_contender(experiment: &Experiment, tag: &str) -> Option<&'static str> {
+    let of_tag = |t: &&'static str| t.strip_prefix(tag)?.strip_prefix(':');
+    experiment.tags.iter().find_map(of_tag)
+}
+
+/// A tag of no experiment at all is a mistake, unless there is none to ask.
+fn check_tag(
+    all: &[(usize, Experiment)],
+    tag: &str,
+) -> Result<(), FilterError> {
+    let has = |e: &Experiment| {
+        e.tags.contains(&tag) || only_contender(e, tag).is_some()
+    };
+    if all.is_empty() || all.iter().any(|(_, e)| has(e)) {
+        return Ok(());
+    }
+    let tags = all
+        .iter()
+        .flat_map(|(_, e)| e.tags)
+        .map(|tag| tag.split_once(':').map_or(*tag, |(before, _)| before));
+    Err(FilterError::UnknownTag {
+        tag: tag.to_owned(),
+        close: closest(tag, tags),
+    })
 }
 
 /// Keeps an experiment, perhaps with fewer variants, or drops it.
@@ -292,7 +351,11 @@ mod tests {
             id,
             about: "",
             params: Params::new().with("depth", depth),
-            tags: if depth == 1 { &["core"] } else { &[] },
+            tags: match depth {
+                1 => &["core"],
+                8 => &["noise:uring"],
+                _ => &[],
+            },
             cpus: CpuNeed::Exactly(1),
             latency_kind: LatencyKind::Service,
             variants: vec![
@@ -349,6 +412,16 @@ mod tests {
         let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
         assert_eq!(ids, ["pread", "uring-fixed", "nop"]);
         assert_eq!(selected.len(), 2);
+    }
+
+    #[test]
+    fn a_tag_can_keep_one_contender() {
+        let selected = select(&[SUITE], &[], Some("noise")).expect("tag");
+        let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
+        assert_eq!(ids, ["pread", "uring"]);
+        assert_eq!(selected.len(), 1);
+        let error = select(&[SUITE], &[], Some("cor")).expect_err("mistake");
+        assert!(error.to_string().contains("`core`"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod child;
 mod directory;
 pub mod doctor;
 mod error;
+mod eta;
 pub mod exit;
 pub mod filter;
 pub mod host;

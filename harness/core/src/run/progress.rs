@@ -1,5 +1,8 @@
 //! Progress on standard error: a bar with ETA on a terminal, one plain line
-//! per block elsewhere.
+//! per block elsewhere, one JSON object per block for programs.
+//!
+//! The bar moves when a trial ends. It has no ticker of its own: that would be
+//! a thread that wakes on the CPUs being measured.
 
 use std::{
     io::IsTerminal,
@@ -7,111 +10,159 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use super::eta::Eta;
 
 /// Shows how far a run is.
 #[derive(Debug)]
 pub struct Progress {
-    bar: Option<ProgressBar>,
-    quiet: bool,
+    form: Form,
+    eta: Eta,
     started: Instant,
-    done: u64,
-    total: u64,
+    trial_begun: Instant,
+}
+
+#[derive(Debug)]
+enum Form {
+    Bar(ProgressBar),
+    Lines,
+    Json,
+    Silent,
+}
+
+impl Default for Progress {
+    /// A bar on a terminal that can draw one, lines elsewhere.
+    fn default() -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if std::io::stderr().is_terminal() && !dumb {
+            Self::of(Form::Bar(bar()))
+        } else {
+            Self::lines()
+        }
+    }
 }
 
 impl Progress {
-    /// Of `total` trials.
-    pub fn new(total: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(
-                Some(total),
-                ProgressDrawTarget::stderr(),
-            );
-            // A constant template that the tests render.
-            if let Ok(style) = ProgressStyle::with_template(
-                "{bar:24} {percent:>3} %  {eta:>4} left  {msg}",
-            ) {
-                bar.set_style(style);
-            }
-            bar
-        });
-        Self { bar, quiet: false, started: Instant::now(), done: 0, total }
+    /// One plain line per block.
+    pub fn lines() -> Self {
+        Self::of(Form::Lines)
+    }
+
+    /// One JSON object per line.
+    pub fn json() -> Self {
+        Self::of(Form::Json)
     }
 
     /// Says nothing; for smoke passes and tests.
     pub fn silent() -> Self {
-        Self {
-            bar: None,
-            quiet: true,
-            started: Instant::now(),
-            done: 0,
-            total: 0,
-        }
+        Self::of(Form::Silent)
+    }
+
+    fn of(form: Form) -> Self {
+        let now = Instant::now();
+        let eta = Eta::new(0, Duration::ZERO);
+        Self { form, eta, started: now, trial_begun: now }
+    }
+
+    /// The run has `trials`, each of which should take `each`.
+    pub fn plan(&mut self, trials: u64, each: Duration) {
+        self.eta = Eta::new(trials, each);
+        self.started = Instant::now();
+        self.draw();
     }
 
     /// What is being measured now.
-    pub fn show(&self, what: &str) {
-        if let Some(bar) = &self.bar {
+    pub fn show(&mut self, what: &str) {
+        self.trial_begun = Instant::now();
+        if let Form::Bar(bar) = &self.form {
             bar.set_message(what.to_owned());
         }
     }
 
-    /// One trial is done.
+    /// The trial that was shown last is done.
     pub fn trial(&mut self) {
-        self.done += 1;
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
-        }
+        self.eta.trial(self.trial_begun.elapsed());
+        self.draw();
     }
 
-    /// Trials that were not foreseen, as after an invalid block.
+    /// Trials that were for nothing and are to be done again.
     pub fn extend(&mut self, trials: u64) {
-        self.total += trials;
-        if let Some(bar) = &self.bar {
-            bar.set_length(self.total);
-        }
+        self.eta.again(trials);
+        self.draw();
+    }
+
+    /// Trials that will not be done after all.
+    pub fn give_up(&mut self, trials: u64) {
+        self.eta.give_up(trials);
+        self.draw();
     }
 
     /// A block is done.
     pub fn block(&self, line: &str) {
-        if self.quiet {
-            return;
-        }
-        match &self.bar {
-            Some(bar) => bar.set_message(line.to_owned()),
-            None => {
-                let percent = 100 * self.done / self.total.max(1);
-                eprintln!("[{percent:>3} %, {} left] {line}", self.left());
+        let (done, total) = (self.eta.done(), self.eta.total());
+        let (elapsed, left) = (self.started.elapsed(), self.eta.left());
+        match &self.form {
+            Form::Silent => {}
+            Form::Bar(bar) => bar.set_message(line.to_owned()),
+            Form::Lines => {
+                let percent = 100 * done / total.max(1);
+                let elapsed = human_duration(elapsed);
+                let left = human_duration(left);
+                eprintln!("[{percent:>3} %, {elapsed}, {left} left] {line}");
             }
+            Form::Json => eprintln!(
+                "{}",
+                json!({
+                    "event": "block",
+                    "trials_done": done,
+                    "trials_total": total,
+                    "elapsed_s": elapsed.as_secs_f64(),
+                    "left_s": left.as_secs_f64(),
+                    "line": line,
+                })
+            ),
         }
     }
 
     /// Something the person should read now.
     pub fn say(&self, line: &str) {
-        if self.quiet {
-            return;
-        }
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+        match &self.form {
+            Form::Silent => {}
+            Form::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
+            Form::Lines => eprintln!("{line}"),
+            Form::Json => {
+                eprintln!("{}", json!({ "event": "note", "line": line }));
+            }
         }
     }
 
     /// Takes the bar away.
     pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
+        if let Form::Bar(bar) = &self.form {
             bar.finish_and_clear();
         }
     }
 
-    fn left(&self) -> String {
-        if self.done == 0 {
-            return "?".to_owned();
+    fn draw(&self) {
+        if let Form::Bar(bar) = &self.form {
+            bar.set_length(self.eta.total());
+            bar.set_position(self.eta.done());
+            bar.set_prefix(human_duration(self.eta.left()));
         }
-        let elapsed = self.started.elapsed().as_secs_f64();
-        let remaining = self.total.saturating_sub(self.done) as f64;
-        human_duration(Duration::from_secs_f64(
-            elapsed / self.done as f64 * remaining,
-        ))
+    }
+}
+
+fn bar() -> ProgressBar {
+    let target = ProgressDrawTarget::stderr();
+    let bar = ProgressBar::with_draw_target(Some(0), target);
+    // Without colours, so that NO_COLOR has nothing to take away. A constant
+    // template that the tests render.
+    match ProgressStyle::with_template(
+        "{bar:24} {percent:>3} %  {prefix} left  {wide_msg}",
+    ) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
     }
 }
 

@@ -337,8 +337,9 @@ impl Job<'_> {
         let run_number = number_of(directory.run_id());
         let interrupts = Interrupts::listen().map_err(RunError::Signals)?;
         let trials = count_trials(&self.planned, self.options);
-        let mut progress =
-            progress.unwrap_or_else(|| Progress::new(trials as u64));
+        let mut progress = progress.unwrap_or_default();
+        let each = Duration::from_nanos(plan::trial_ns(self.options));
+        progress.plan(trials.saturating_sub(done.measured) as u64, each);
         let mut tally = Tally {
             measured: done.measured,
             wrong: done.wrong,

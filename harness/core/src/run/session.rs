@@ -305,11 +305,12 @@ impl ExperimentRun<'_, '_> {
             }
             let (attempt, _) = done.next_attempt(block);
             let again = done.trials_again() - again_before;
-            if attempt > 1 && again >= budget {
-                continue;
-            }
             // Block numbers come from the range of `orders`.
             let order = &orders[block as usize - 1];
+            if attempt > 1 && again >= budget {
+                self.stage.progress.give_up(order.len() as u64);
+                continue;
+            }
             if !self.block(block, attempt, order, &mut done)? {
                 self.stage.tally.interrupted = true;
                 return Ok(());

@@ -4,7 +4,9 @@ use serde::Serialize;
 use stats::summary::median;
 
 use super::gather::{Experiment, Variant, count};
-use crate::schema::{CompareMetric, LatencyKind, Role, Settings, Status};
+use crate::schema::{
+    CompareMetric, CompareRow, LatencyKind, Role, Settings, Status,
+};
 
 /// One experiment: its blocks and its variants.
 #[derive(Clone, Debug, Serialize)]
@@ -24,6 +26,15 @@ pub struct ExperimentSummary {
     pub blocks_run_again: u32,
     /// Baseline first, then by name, then the A/A twin, then the bounds.
     pub variants: Vec<VariantSummary>,
+}
+
+impl ExperimentSummary {
+    /// Whether a row is of this experiment.
+    pub fn owns(&self, row: &CompareRow) -> bool {
+        row.suite == self.suite
+            && row.experiment == self.experiment
+            && row.params == self.params
+    }
 }
 
 /// One variant of an experiment.

@@ -3,6 +3,7 @@
 pub mod across;
 mod caveats;
 mod layout;
+pub mod noise;
 mod number;
 
 use layout::{Cell, lay_out, width};
@@ -39,11 +40,8 @@ pub fn text(derived: &Derived, cap: Option<&str>, style: Style) -> String {
         lines.push(String::new());
     }
     for experiment in &derived.experiments {
-        let rows: Vec<&CompareRow> = derived
-            .rows
-            .iter()
-            .filter(|row| belongs(row, experiment))
-            .collect();
+        let rows: Vec<&CompareRow> =
+            derived.rows.iter().filter(|row| experiment.owns(row)).collect();
         lines.extend(one_experiment(experiment, &rows, cap, style));
         lines.push(String::new());
     }
@@ -64,7 +62,7 @@ pub fn verdicts(derived: &Derived) -> Vec<String> {
             experiment.variants.iter().filter(|v| v.role == Role::Contender);
         for variant in contenders.filter(|v| v.skipped.is_none()) {
             let rows = derived.rows.iter().filter(|row| {
-                belongs(row, experiment) && row.variant == variant.variant
+                experiment.owns(row) && row.variant == variant.variant
             });
             lines.push(format!(
                 "{}: {} vs {}: {}",
@@ -113,12 +111,6 @@ pub fn json(derived: &Derived, cap: Option<&str>) -> Value {
         "experiments": derived.experiments,
         "rows": derived.rows,
     })
-}
-
-fn belongs(row: &CompareRow, experiment: &ExperimentSummary) -> bool {
-    row.suite == experiment.suite
-        && row.experiment == experiment.experiment
-        && row.params == experiment.params
 }
 
 fn one_experiment(
