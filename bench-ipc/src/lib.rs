@@ -8,7 +8,7 @@
 //! | [`ping_pong`], [`stream`] | the two questions, generic over the ways |
 //! | [`bounds`] | floors and ceilings that are no way to hand a message over |
 //! | [`ring`](mod@ring) | our own queue, usable by itself |
-//! | [`message`], [`wait`], [`peer`] | what the experiments are built from |
+//! | [`message`] | what is handed over; waiting and the thread at the other end are the harness's |
 //! | [`distance`] | how far apart the two CPUs really are, in each trial |
 //!
 //! A new queue is one new file in `queues/` and one line in `experiments.rs`.
@@ -26,16 +26,15 @@ pub mod experiments;
 #[cfg(not(loom))]
 pub mod message;
 #[cfg(not(loom))]
-pub mod peer;
-#[cfg(not(loom))]
 pub mod ping_pong;
 #[cfg(not(loom))]
 pub mod queues;
 pub mod ring;
 #[cfg(not(loom))]
 pub mod stream;
+
 #[cfg(not(loom))]
-pub mod wait;
+pub use harness::load::{peer, wait};
 
 #[cfg(all(test, not(loom)))]
 mod testing;

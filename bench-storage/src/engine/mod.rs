@@ -8,7 +8,8 @@ pub mod blocking;
 pub mod blocking_writes;
 pub mod drives;
 pub mod nops;
-pub mod ring;
 pub mod ring_reads;
 pub mod ring_writes;
 pub mod rounds;
+
+pub use harness::uring as ring;

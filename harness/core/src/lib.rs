@@ -10,3 +10,4 @@ pub mod machine;
 pub mod measure;
 pub mod run;
 pub mod suite;
+pub mod uring;

@@ -2,3 +2,5 @@
 //! the intended start and is a module of its own.
 
 pub mod closed;
+pub mod peer;
+pub mod wait;

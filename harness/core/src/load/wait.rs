@@ -131,6 +131,11 @@ impl Waiter {
         Self { wait, lifeline: lifeline.clone() }
     }
 
+    /// What ties the waiting thread to the other.
+    pub fn lifeline(&self) -> &Lifeline {
+        &self.lifeline
+    }
+
     /// Repeats an attempt until it succeeds.
     ///
     /// All of it is compiled into the caller's loop, so that a producer's

@@ -5,7 +5,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use harness::{
+use crate::{
     machine::{
         cpu_set::{Cpu, CpuSet},
         placement,
@@ -14,7 +14,7 @@ use harness::{
     measure::trial::{Evidence, Trial, TrialError},
 };
 
-use crate::wait::Lifeline;
+use super::wait::Lifeline;
 
 /// A running thread that ends when its end of the queue closes or the lifeline
 /// is cut. Dropping it cuts the lifeline and waits for the thread: whoever
@@ -117,12 +117,47 @@ mod tests {
     use std::{hint::spin_loop, time::Duration};
 
     use super::*;
-    use crate::testing;
+    use crate::{
+        machine::{allowed::allowed_cpus, environment::IrqAccounting},
+        measure::{clock::Clock, trial::TrialSpec},
+        suite::Params,
+    };
+
+    fn trial(cpus: &[Cpu]) -> Trial {
+        Trial::new(TrialSpec {
+            run_id: 1,
+            trial: 1,
+            suite: "x".to_owned(),
+            experiment: "x/test".to_owned(),
+            params: Params::new(),
+            variant: "x".to_owned(),
+            seed: 7,
+            cpus: cpus.to_vec(),
+            numa_node: None,
+            warmup_ns: 1,
+            window_ns: 1,
+            slice_ns: 1,
+            clock: Clock::monotonic(),
+            irq_accounting: IrqAccounting::Unknown,
+            target: Default::default(),
+        })
+    }
+
+    /// Two CPUs to pin to, or a word about the skipped test.
+    fn two_cpus() -> Option<Vec<Cpu>> {
+        let allowed = allowed_cpus().expect("sched_getaffinity");
+        let cpus: Vec<Cpu> = allowed.iter().take(2).collect();
+        if cpus.len() < 2 {
+            eprintln!("SKIPPED: this test needs two CPUs, not {allowed}");
+            return None;
+        }
+        Some(cpus)
+    }
 
     #[test]
     fn runs_on_the_second_cpu() {
-        let Some(cpus) = testing::two_cpus() else { return };
-        let trial = testing::trial("x", &cpus);
+        let Some(cpus) = two_cpus() else { return };
+        let trial = trial(&cpus);
         let lifeline = Lifeline::default();
         let mut peer = Peer::start(&trial, &lifeline, placement::current_cpu)
             .expect("start");
@@ -133,7 +168,7 @@ mod tests {
 
     #[test]
     fn one_cpu_is_not_enough() {
-        let trial = testing::trial("x", &[Cpu(0)]);
+        let trial = trial(&[Cpu(0)]);
         let error = Peer::start(&trial, &Lifeline::default(), || ())
             .expect_err("one CPU");
         assert!(error.to_string().contains("allow two"), "{error}");
@@ -141,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_cpu_that_is_not_there_is_an_error_and_no_hang() {
-        let trial = testing::trial("x", &[Cpu(0), Cpu(60_000)]);
+        let trial = trial(&[Cpu(0), Cpu(60_000)]);
         let lifeline = Lifeline::default();
         let theirs = lifeline.clone();
         let result = Peer::start(&trial, &lifeline, move || {
@@ -154,8 +189,8 @@ mod tests {
 
     #[test]
     fn dropping_it_ends_it() {
-        let Some(cpus) = testing::two_cpus() else { return };
-        let trial = testing::trial("x", &cpus);
+        let Some(cpus) = two_cpus() else { return };
+        let trial = trial(&cpus);
         let lifeline = Lifeline::default();
         let theirs = lifeline.clone();
         let peer = Peer::start(&trial, &lifeline, move || {
@@ -169,8 +204,8 @@ mod tests {
 
     #[test]
     fn a_panic_cuts_the_lifeline() {
-        let Some(cpus) = testing::two_cpus() else { return };
-        let trial = testing::trial("x", &cpus);
+        let Some(cpus) = two_cpus() else { return };
+        let trial = trial(&cpus);
         let lifeline = Lifeline::default();
         let mut peer: Peer<()> =
             Peer::start(&trial, &lifeline, || panic!("on purpose"))

@@ -10,9 +10,10 @@ use std::{
     fmt, io, mem::ManuallyDrop, os::fd::RawFd, ptr::NonNull, time::Duration,
 };
 
-use harness::machine::{Cpu, raise_memlock_limit};
+use crate::machine::{Cpu, raise_memlock_limit};
 use io_uring::{
     CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter,
+    types::{SubmitArgs, Timespec},
 };
 
 /// How long a poller looks for work before it sleeps: longer than any window,
@@ -27,8 +28,11 @@ pub enum Setup {
     /// SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1): completions are worked off
     /// by the thread that waits for them. Must be built on that thread.
     SingleIssuer,
-    /// The same, and completions are polled for instead of waiting for an
-    /// interrupt (IOPOLL).
+    /// The same, and a flag in shared memory says when completions wait to be
+    /// worked off (TASKRUN_FLAG), so that polling needs no system call.
+    Flagged,
+    /// As for a single issuer, and completions are polled for instead of
+    /// waiting for an interrupt (IOPOLL).
     Polled,
     /// A kernel thread on this CPU takes submissions from the ring, so that
     /// submitting needs no system call (SQPOLL).
@@ -56,7 +60,7 @@ impl Setup {
             }
             // NO_SQARRAY (Linux 6.6) saves an indirection per submission. It
             // is taken where there is one; a kernel without it says EINVAL.
-            Self::SingleIssuer | Self::Polled => {
+            Self::SingleIssuer | Self::Flagged | Self::Polled => {
                 self.build_with(entries, true).or_else(|error| {
                     if error.raw_os_error() == Some(libc::EINVAL) {
                         return self.build_with(entries, false);
@@ -83,11 +87,15 @@ impl Setup {
                 add("sqpoll");
                 add("sq_aff");
             }
-            Self::SingleIssuer | Self::Polled => {
+            Self::SingleIssuer | Self::Flagged | Self::Polled => {
                 builder.setup_single_issuer().setup_defer_taskrun();
                 add("single_issuer");
                 add("defer_taskrun");
             }
+        }
+        if self == Self::Flagged {
+            builder.setup_taskrun_flag();
+            add("taskrun_flag");
         }
         if self == Self::Polled {
             builder.setup_iopoll();
@@ -109,7 +117,7 @@ const MEMORY_PAUSE: Duration = Duration::from_millis(100);
 /// is taken down in the background, and until then what it held counts against
 /// the user's limit of locked memory: the ring of the trial before, or of a
 /// probe, may still be in the way.
-pub(super) fn patiently<T>(
+pub fn patiently<T>(
     mut attempt: impl FnMut() -> io::Result<T>,
 ) -> io::Result<T> {
     for _ in 1..MEMORY_ATTEMPTS {
@@ -217,14 +225,33 @@ impl Ring {
             Err(error) => passing(error),
         }
     }
+
+    /// Submits what was pushed and waits for that many completions, but not
+    /// longer than this. Deferred completions are worked off in any case.
+    ///
+    /// # Errors
+    /// Any error of the system call but a passing one.
+    #[inline(always)]
+    pub fn enter_within(
+        &mut self,
+        want: usize,
+        patience: &Timespec,
+    ) -> io::Result<()> {
+        self.sq.sync();
+        let arguments = SubmitArgs::new().timespec(patience);
+        match self.submitter.submit_with_args(want, &arguments) {
+            Ok(_) => Ok(()),
+            Err(error) => passing(error),
+        }
+    }
 }
 
 /// EBUSY: completions wait to be reaped first. EAGAIN: no memory for a request
-/// at this moment.
+/// at this moment. ETIME: patience was at an end.
 #[cold]
 fn passing(error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {
-        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME) => Ok(()),
         _ => Err(error),
     }
 }

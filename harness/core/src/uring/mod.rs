@@ -1,0 +1,7 @@
+//! io_uring as the suites use it: a ring that stays in one piece, and why one
+//! cannot be had.
+
+pub mod probe;
+mod ring;
+
+pub use ring::{Ring, Setup, patiently};
