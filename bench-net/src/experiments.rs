@@ -1,0 +1,122 @@
+//! The list. A new way to move frames is a file in [`crate::ways`] and one
+//! line here.
+
+use harness::suite::{CpuNeed, Experiment, LatencyKind, Params, Role, Variant};
+
+use crate::{
+    rtt, stream,
+    ways::{
+        Flow, Link,
+        mmsg::Mmsg,
+        socket_blocking::SocketBlocking,
+        socket_spin::SocketSpin,
+        uring::{Uring, UringSleep, UringSpin},
+    },
+};
+
+/// One thread a side.
+const TWO_CPUS: CpuNeed = CpuNeed::Exactly(2);
+
+/// All experiments of the suite.
+pub fn all() -> Vec<Experiment> {
+    vec![rtt(), stream_64()]
+}
+
+fn rtt() -> Experiment {
+    use Role::{Baseline, Contender};
+    Experiment {
+        id: "net/rtt",
+        about: "round trip of a frame over a veth pair and back",
+        params: Params::new().with("op_bytes", 64),
+        tags: &["core", "latency"],
+        cpus: TWO_CPUS,
+        latency_kind: LatencyKind::RoundTrip,
+        variants: vec![
+            rtt_of::<SocketBlocking>(Baseline),
+            rtt_of::<SocketSpin>(Contender),
+            rtt_of::<UringSleep>(Contender),
+            rtt_of::<UringSpin>(Contender),
+        ],
+    }
+}
+
+fn stream_64() -> Experiment {
+    use Role::{Baseline, Contender};
+    Experiment {
+        id: "net/stream-64",
+        about: "frames per second that arrive over a veth pair, one queue",
+        params: Params::new().with("op_bytes", 64).with("queues", 1),
+        tags: &["core", "throughput"],
+        cpus: TWO_CPUS,
+        latency_kind: LatencyKind::None,
+        variants: vec![
+            stream_of::<SocketBlocking>(Baseline),
+            stream_of::<SocketSpin>(Contender),
+            stream_of::<Mmsg>(Contender),
+            stream_of::<Uring>(Contender),
+        ],
+    }
+}
+
+fn rtt_of<L: Link>(role: Role) -> Variant {
+    Variant {
+        id: L::ID,
+        about: L::ABOUT,
+        role,
+        bound: None,
+        spinning: L::SPINNING,
+        probe: L::probe,
+        worker: rtt::worker::<L>,
+    }
+}
+
+fn stream_of<F: Flow>(role: Role) -> Variant {
+    Variant {
+        id: F::ID,
+        about: F::ABOUT,
+        role,
+        bound: None,
+        // Where the receiver sleeps, the sender still never does; only both
+        // together may be held against the machine.
+        spinning: F::SPINNING,
+        probe: F::probe,
+        worker: stream::worker::<F>,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_experiment_has_one_sleeping_baseline() {
+        for experiment in all() {
+            let key = experiment.key();
+            let ids: BTreeSet<_> =
+                experiment.variants.iter().map(|v| v.id).collect();
+            assert_eq!(ids.len(), experiment.variants.len(), "{key}");
+            let baselines: Vec<_> = experiment
+                .variants
+                .iter()
+                .filter(|v| v.role == Role::Baseline)
+                .collect();
+            assert_eq!(baselines.len(), 1, "{key}");
+            assert!(!baselines[0].spinning, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_core_set_is_fixed() {
+        let core: Vec<_> = all()
+            .iter()
+            .filter(|e| e.tags.contains(&"core"))
+            .map(Experiment::key)
+            .collect();
+        assert_eq!(
+            core,
+            ["net/rtt op_bytes=64", "net/stream-64 op_bytes=64 queues=1"]
+        );
+    }
+}

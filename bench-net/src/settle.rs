@@ -1,0 +1,109 @@
+//! Closing the books of a trial: looks at both sides before and after, and
+//! waits until every frame has come to rest.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::measure::trial::{Evidence, TrialError};
+
+use crate::{
+    arrivals::Tally,
+    frame::PAYLOAD_BYTES_U32,
+    lab::{Counts, Lab, LabError, Side},
+    ledger::Ledger,
+    ways::{Accounts, Way},
+};
+
+/// On a veth a frame is received before the call that sends it returns, unless
+/// the softirq was put off; a kernel thread that has to wait for a CPU gets it
+/// within some time slices.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What the kernel counted at both sides: when the books were opened, and
+/// since.
+#[derive(Clone, Debug)]
+pub struct Books {
+    opened: [Counts; 2],
+    since: [Counts; 2],
+}
+
+impl Books {
+    /// Opens the books, before the first frame.
+    ///
+    /// # Errors
+    /// The kernel's counters cannot be read.
+    pub fn open(lab: &Lab) -> Result<Self, LabError> {
+        Ok(Self { opened: look(lab)?, since: Default::default() })
+    }
+
+    /// Looks until the accounts balance or patience is at an end; then they
+    /// are what they are.
+    ///
+    /// # Errors
+    /// The kernel's counters cannot be read, or what `accounts` does besides
+    /// fails.
+    pub fn settle<const N: usize>(
+        &self,
+        lab: &Lab,
+        mut accounts: impl FnMut(&Self) -> Result<[Ledger; N], TrialError>,
+    ) -> Result<[Ledger; N], TrialError> {
+        let started = Instant::now();
+        loop {
+            let mut now = self.clone();
+            let [a, b] = look(lab)?;
+            now.since = [a.since(&self.opened[0]), b.since(&self.opened[1])];
+            let ledgers = accounts(&now)?;
+            let balance = ledgers.iter().all(Ledger::balances);
+            if balance || started.elapsed() > PATIENCE {
+                return Ok(ledgers);
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// The account from side A to side B.
+    pub fn there<W: Way + ?Sized>(
+        &self,
+        sent: u64,
+        tally: Tally,
+        sender_own: &Counts,
+        receiver_own: &Counts,
+    ) -> Ledger {
+        let [sender, receiver] = &self.since;
+        let mut ledger = Ledger::new("there", sent, tally);
+        let sides = Accounts { sender, sender_own, receiver, receiver_own };
+        W::account(&mut ledger, &sides);
+        ledger
+    }
+
+    /// The account from side B to side A.
+    pub fn back<W: Way + ?Sized>(
+        &self,
+        sent: u64,
+        tally: Tally,
+        sender_own: &Counts,
+        receiver_own: &Counts,
+    ) -> Ledger {
+        let [receiver, sender] = &self.since;
+        let mut ledger = Ledger::new("back", sent, tally);
+        let sides = Accounts { sender, sender_own, receiver, receiver_own };
+        W::account(&mut ledger, &sides);
+        ledger
+    }
+}
+
+fn look(lab: &Lab) -> Result<[Counts; 2], LabError> {
+    Ok([lab.counts(Side::A)?, lab.counts(Side::B)?])
+}
+
+/// States what kind of link it is.
+pub fn prove_lab(lab: &Lab, evidence: &mut Evidence) {
+    evidence.prove("link", "veth");
+    // On a veth the sender's CPU does all of the receiving softirq's work.
+    evidence.prove("softirq", "sender");
+    evidence.prove("ip", lab.ip_version());
+    evidence.prove("frame_bytes", lab.frame_bytes(PAYLOAD_BYTES_U32));
+}

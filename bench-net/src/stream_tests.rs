@@ -1,0 +1,194 @@
+//! Streams for real: every frame is accounted for, with and without loss.
+
+use super::*;
+use crate::{
+    frame::Payload,
+    testing,
+    ways::{
+        SEND_REFUSED, Way, mmsg::Mmsg, socket_blocking::SocketBlocking,
+        socket_spin::SocketSpin, uring::Uring,
+    },
+};
+
+/// Frames that go through in each of the exact tests.
+const MILLION: u64 = 1_000_000;
+
+/// Frames in flight at most: a default receive buffer holds more.
+const IN_FLIGHT: u64 = 64;
+
+/// One thread sends, then receives what it has sent, so that never more frames
+/// are in flight than fit.
+fn paced<F: Flow>(lab: &Lab, frames: u64) -> Result<Ledger, TrialError> {
+    let trial = testing::trial(F::ID, &[]);
+    let series = Series::new(&trial, Direction::There);
+    let lifeline = Lifeline::default();
+    let waiter = Waiter::new(WAIT, &lifeline);
+    let books = Books::open(lab)?;
+    lab.enter(Side::B)?;
+    let mut receiver = F::receiver(lab, &waiter)?;
+    lab.enter(Side::A)?;
+    let mut sender = F::sender(lab, &waiter)?;
+    let mut numbered = Numbered::new(series);
+    let mut arrivals = Arrivals::new(series);
+    while numbered.taken() < frames {
+        let until = (numbered.taken() + IN_FLIGHT).min(frames);
+        while numbered.taken() < until {
+            sender.send(&mut numbered).expect("send");
+        }
+        while arrivals.next() < numbered.taken() {
+            receiver.receive(&mut arrivals).map_err(|lost| {
+                TrialError::setup(format!("{lost}: {arrivals:?}"))
+            })?;
+        }
+    }
+    sender.finish().expect("finish");
+    let (mut theirs, mut ours) = (Counts::default(), Counts::default());
+    sender.count(&mut theirs);
+    receiver.count(&mut ours);
+    let tally = arrivals.tally;
+    let taken = numbered.taken();
+    let [ledger] = books.settle(lab, |books| {
+        Ok([books.there::<F>(taken, tally, &theirs, &ours)])
+    })?;
+    Ok(ledger)
+}
+
+fn a_million<F: Flow>() {
+    let _alone = testing::alone();
+    testing::with_lab(|lab| {
+        let ledger = paced::<F>(&lab, MILLION).expect("a million");
+        assert_eq!(ledger.check(), Ok(()));
+        assert_eq!(ledger.dropped(), 0, "{ledger}");
+        // The link itself has counted the same, at both ends.
+        let link =
+            |side, name: &str| lab.counts(side).expect("counts").get(name);
+        assert_eq!(link(Side::A, "link.tx_packets"), MILLION);
+        assert_eq!(link(Side::B, "link.rx_packets"), MILLION);
+        assert!(ledger.to_string().contains("1000000 delivered"), "{ledger}");
+    });
+}
+
+#[test]
+fn a_million_paced_frames_by_mmsg_agree_with_the_kernel() {
+    a_million::<Mmsg>();
+}
+
+#[test]
+fn a_hundred_thousand_by_every_other_way_do_so_too() {
+    fn check<F: Flow>() {
+        if let harness::suite::Availability::Unavailable { reason, .. } =
+            F::probe(&harness::suite::ProbeRequest {
+                params: &Default::default(),
+                cpus: &[],
+                target: &Default::default(),
+            })
+        {
+            eprintln!("SKIPPED: {}: {reason}", F::ID);
+            return;
+        }
+        testing::with_lab(|lab| {
+            let ledger = paced::<F>(&lab, MILLION / 10).expect(F::ID);
+            assert_eq!(ledger.check(), Ok(()), "{}", F::ID);
+            assert_eq!(ledger.dropped(), 0, "{}: {ledger}", F::ID);
+        });
+    }
+    let _alone = testing::alone();
+    check::<SocketBlocking>();
+    check::<SocketSpin>();
+    check::<Uring>();
+}
+
+/// Nobody receives while ten thousand frames come, so that most of them find
+/// the socket's buffer full; the rest is received afterwards.
+fn overrun<F: Flow>() {
+    const FRAMES: u64 = 10_048;
+    testing::with_lab(|lab| {
+        let trial = testing::trial(F::ID, &[]);
+        let series = Series::new(&trial, Direction::There);
+        let waiter = Waiter::new(WAIT, &Lifeline::default());
+        let books = Books::open(&lab).expect("books");
+        lab.enter(Side::B).expect("B");
+        let mut receiver = F::receiver(&lab, &waiter).expect("receiver");
+        lab.enter(Side::A).expect("A");
+        let mut sender = F::sender(&lab, &waiter).expect("sender");
+        let mut numbered = Numbered::new(series);
+        while numbered.taken() < FRAMES {
+            sender.send(&mut numbered).expect("send");
+        }
+        let mut arrivals = Arrivals::new(series);
+        let [ledger] = books
+            .settle(&lab, |books| {
+                receiver.drain(&mut arrivals).expect("drain");
+                let (tally, none) = (arrivals.tally, Counts::default());
+                Ok([books.there::<F>(numbered.taken(), tally, &none, &none)])
+            })
+            .expect("books");
+        assert_eq!(ledger.check(), Ok(()), "{}", F::ID);
+        assert!(ledger.dropped() > 0, "{}: {ledger}", F::ID);
+        let text = ledger.to_string();
+        assert!(text.contains("dropped (socket_buffer)"), "{text}");
+    });
+}
+
+#[test]
+fn what_a_full_buffer_drops_has_a_name() {
+    let _alone = testing::alone();
+    overrun::<SocketBlocking>();
+    overrun::<Mmsg>();
+}
+
+/// Takes a number for each frame, and keeps one of them to itself.
+#[derive(Debug)]
+enum Losing {}
+
+#[derive(Debug)]
+struct Loser(<SocketBlocking as Flow>::Sender);
+
+impl Way for Losing {
+    const ID: &'static str = "losing";
+    const ABOUT: &'static str = "loses a frame without a word";
+    const SPINNING: bool = false;
+}
+
+impl Flow for Losing {
+    const BATCH: u64 = 1;
+    type Sender = Loser;
+    type Receiver = <SocketBlocking as Flow>::Receiver;
+
+    fn sender(lab: &Lab, waiter: &Waiter) -> Result<Loser, TrialError> {
+        <SocketBlocking as Flow>::sender(lab, waiter).map(Loser)
+    }
+
+    fn receiver(
+        lab: &Lab,
+        waiter: &Waiter,
+    ) -> Result<Self::Receiver, TrialError> {
+        <SocketBlocking as Flow>::receiver(lab, waiter)
+    }
+}
+
+impl Sender for Loser {
+    fn send(&mut self, frames: &mut Numbered) -> Result<(), Lost> {
+        if frames.taken() == 500 {
+            let _: Payload = frames.take();
+        }
+        self.0.send(frames)
+    }
+
+    fn count(&self, counts: &mut Counts) {
+        counts.set(SEND_REFUSED, 0);
+    }
+}
+
+#[test]
+fn one_frame_lost_without_a_word_is_wrong() {
+    let _alone = testing::alone();
+    testing::with_lab(|lab| {
+        let ledger = paced::<Losing>(&lab, 1_000).expect("the rest arrives");
+        let error = ledger.check().expect_err("one is missing");
+        assert!(matches!(error, TrialError::Wrong(_)), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("1 frames unaccounted for"), "{text}");
+        assert!(text.contains("datagrams sent"), "{text}");
+    });
+}

@@ -1,0 +1,81 @@
+//! What unit tests share.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use harness::{
+    machine::{
+        allowed::allowed_cpus, cpu_set::Cpu, environment::IrqAccounting,
+    },
+    measure::{
+        clock::Clock,
+        trial::{Trial, TrialSpec},
+    },
+    suite::Params,
+};
+
+use crate::lab::{Lab, LabError, LabSpec, child};
+
+/// A short trial of a variant.
+pub(crate) fn trial(variant: &str, cpus: &[Cpu]) -> Trial {
+    Trial::new(TrialSpec {
+        run_id: 0x1234_5678,
+        trial: 42,
+        suite: "net".to_owned(),
+        experiment: "net/test".to_owned(),
+        params: Params::new().with("op_bytes", 64),
+        variant: variant.to_owned(),
+        seed: 7,
+        cpus: cpus.to_vec(),
+        numa_node: None,
+        warmup_ns: 20_000_000,
+        window_ns: 20_000_000,
+        slice_ns: 5_000_000,
+        clock: Clock::monotonic(),
+        irq_accounting: IrqAccounting::Unknown,
+        target: Default::default(),
+    })
+}
+
+/// Two CPUs to pin to, or a word about the skipped test.
+pub(crate) fn two_cpus() -> Option<Vec<Cpu>> {
+    let allowed = allowed_cpus().expect("sched_getaffinity");
+    let cpus: Vec<Cpu> = allowed.iter().take(2).collect();
+    if cpus.len() < 2 {
+        eprintln!("SKIPPED: this test needs two CPUs and may use {allowed}");
+        return None;
+    }
+    Some(cpus)
+}
+
+/// Threads that spin on the same two CPUs take turns, test by test.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a check in a child that has a lab; where this user cannot have one,
+/// says so and does nothing.
+pub(crate) fn with_lab(check: impl FnOnce(Lab)) {
+    in_child(|| {
+        let lab = Lab::new(&LabSpec::default())?;
+        check(lab);
+        Ok(())
+    });
+}
+
+/// The same for a check that makes its own.
+pub(crate) fn in_child(check: impl FnOnce() -> Result<(), LabError>) {
+    const SKIPPED: &str = "SKIPPED: ";
+    let said = child::run(|| match check() {
+        Ok(()) => Vec::new(),
+        Err(error @ LabError::UserNamespace { .. }) => {
+            format!("{SKIPPED}{error}").into_bytes()
+        }
+        Err(error) => panic!("{error}; {}", error.remedy()),
+    });
+    match said {
+        Ok(said) if said.is_empty() => {}
+        Ok(said) => eprintln!("{}", String::from_utf8_lossy(&said)),
+        Err(error) => panic!("{error}"),
+    }
+}
