@@ -189,6 +189,28 @@ fn strict_refuses_an_unfit_machine_before_measuring() {
 }
 
 #[test]
+fn the_doctor_answers_in_three_forms_and_refuses_unknown_suites() {
+    let output = bypass(&["doctor", "--for", "ipc"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let head = text(&output.stdout);
+    assert!(!head.contains("storage."), "other suites' checks: {head}");
+
+    let output = bypass(&["doctor", "--json"]);
+    let json: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = json["findings"].as_array().expect("findings");
+    assert!(findings.len() > 80);
+    assert!(findings.iter().any(|f| f["touches"][0] == "storage"));
+
+    let output = bypass(&["doctor", "--fix-script"]);
+    assert!(text(&output.stdout).starts_with("#!/bin/sh\n"));
+
+    let output = bypass(&["doctor", "--for", "stoarge"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("storage, net, ipc"));
+}
+
+#[test]
 fn no_home_is_no_problem() {
     let output =
         Command::new(BYPASS).arg("list").env_clear().output().expect("bypass");

@@ -84,8 +84,16 @@ const OTHER_FILES: &str = "
 `blocks`, `sessions`, `window_ns`, `warmup_ns`, `confidence`: what verdicts
 depend on), `parts` (one per process that added to the run: `suites`, `plan`,
 `seed`, `command_line`, `started_at_utc`, `finished_at_utc`, `interrupted`),
-and as found: `environment`, `topology`, `devices`, `clock`, `doctor`,
-`invocation`. It is replaced as a whole, never edited in place.
+and as found: `environment`, `topology`, `devices`, `clock`, `invocation`. It is
+replaced as a whole, never edited in place.
+
+`doctor` has a `verdict` (`publishable`, `comparison_only`, `functional_only`)
+and `findings`, each with `id`, `status` (`pass`, `warn`, `fail`, `unknown`,
+`not_applicable`), `observed`, `wanted`, `why`, `fix`, `writes` (files that a fix
+would write: `path`, `value`, `was`; left out where there are none), `source`,
+`touches` (suites; empty for all) and `caps` (the verdict it caps at, or null).
+Parts add to it; of two findings of one check the worse stays. The checks are
+listed in `docs/doctor.md`.
 
 ## hist/*.hlog
 

@@ -46,7 +46,7 @@ pub struct RunFile {
     /// The clock's source, resolution and cost.
     #[serde(default)]
     pub clock: Value,
-    /// The doctor's findings.
+    /// The doctor's verdict and findings, those of all parts.
     #[serde(default)]
     pub doctor: Value,
     /// The merged configuration and flags.
