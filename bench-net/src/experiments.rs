@@ -7,6 +7,7 @@ use crate::{
     rtt, stream,
     ways::{
         Flow, Link,
+        af_xdp::{AfXdpGeneric, AfXdpNative},
         mmsg::Mmsg,
         socket_blocking::SocketBlocking,
         socket_spin::SocketSpin,
@@ -36,6 +37,8 @@ fn rtt() -> Experiment {
             rtt_of::<SocketSpin>(Contender),
             rtt_of::<UringSleep>(Contender),
             rtt_of::<UringSpin>(Contender),
+            rtt_of::<AfXdpNative>(Contender),
+            rtt_of::<AfXdpGeneric>(Contender),
         ],
     }
 }
@@ -54,6 +57,8 @@ fn stream_64() -> Experiment {
             stream_of::<SocketSpin>(Contender),
             stream_of::<Mmsg>(Contender),
             stream_of::<Uring>(Contender),
+            stream_of::<AfXdpNative>(Contender),
+            stream_of::<AfXdpGeneric>(Contender),
         ],
     }
 }

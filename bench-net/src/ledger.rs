@@ -139,6 +139,11 @@ impl Ledger {
         add("frames_foreign", "lower", self.tally.foreign);
     }
 
+    /// Frames that reached the receiver, ours or not.
+    pub fn received(&self) -> u64 {
+        self.tally.received()
+    }
+
     /// Frames that were sent.
     pub fn sent(&self) -> u64 {
         self.sent

@@ -1,5 +1,7 @@
 //! Round trips for real, and with frames that should not be there.
 
+use std::marker::PhantomData;
+
 use harness::measure::recorder::Schedule;
 
 use super::*;
@@ -7,53 +9,62 @@ use crate::{
     frame::Payload,
     testing,
     ways::{
-        Way,
+        Accounts, Way,
+        af_xdp::{AfXdpGeneric, AfXdpNative},
         socket_blocking::{Blocking, SocketBlocking},
     },
 };
 
 /// Answers each question twice over: first with the answer before.
 #[derive(Debug)]
-enum Replaying {}
+struct Replaying<L>(PhantomData<L>);
 
 #[derive(Debug)]
-struct Replayer {
-    end: Blocking,
+struct Replayer<E> {
+    end: E,
     side: Side,
     before: Option<Payload>,
 }
 
-impl Way for Replaying {
+impl<L: Link> Way for Replaying<L> {
     const ID: &'static str = "replaying";
     const ABOUT: &'static str = "sends the answer before once more";
-    const SPINNING: bool = false;
+    const SPINNING: bool = L::SPINNING;
+
+    fn account(ledger: &mut Ledger, sides: &Accounts<'_>) {
+        L::account(ledger, sides);
+    }
 }
 
-impl Link for Replaying {
-    type End = Replayer;
+impl<L: Link> Link for Replaying<L> {
+    type End = Replayer<L::End>;
 
     fn open(
         lab: &Lab,
         side: Side,
         waiter: &Waiter,
-    ) -> Result<Replayer, TrialError> {
-        let end = <SocketBlocking as Link>::open(lab, side, waiter)?;
+    ) -> Result<Self::End, TrialError> {
+        let end = L::open(lab, side, waiter)?;
         Ok(Replayer { end, side, before: None })
     }
 }
 
-impl End for Replayer {
+impl<E: End> End for Replayer<E> {
     fn send(&mut self, payload: &Payload) -> Result<(), Lost> {
         if self.side == Side::B
             && let Some(before) = self.before.replace(*payload)
         {
-            End::send(&mut self.end, &before)?;
+            self.end.send(&before)?;
         }
-        End::send(&mut self.end, payload)
+        self.end.send(payload)
     }
 
     fn receive(&mut self) -> Result<Payload, Lost> {
-        End::receive(&mut self.end)
+        self.end.receive()
+    }
+
+    fn count(&self, counts: &mut Counts) {
+        self.end.count(counts);
     }
 }
 
@@ -103,12 +114,21 @@ impl End for Swallower {
 
 #[test]
 fn an_answer_to_an_older_question_is_not_taken() {
+    replayed::<SocketBlocking>();
+    replayed::<AfXdpNative>();
+}
+
+fn replayed<L: Link>() {
     let Some(cpus) = testing::two_cpus() else { return };
+    if !testing::can_run::<L>() {
+        return;
+    }
+    let _alone = testing::alone();
     testing::with_lab(|lab| {
         let trial = testing::trial("replaying", &cpus);
         let lab = Arc::new(lab);
         let mut pinger =
-            Pinger::<Replaying>::start(&trial, &lab).expect("start");
+            Pinger::<Replaying<L>>::start(&trial, &lab).expect("start");
         for _ in 0..50 {
             pinger.round_trip().expect("the right answer comes, too");
         }
@@ -156,16 +176,24 @@ fn a_frame_from_elsewhere_is_foreign() {
     });
 }
 
-/// A whole trial in this process's child: rounds, account and evidence.
 #[test]
 fn a_clean_series_balances_to_the_frame() {
+    clean::<SocketBlocking>();
+    clean::<AfXdpNative>();
+    clean::<AfXdpGeneric>();
+}
+
+/// A whole trial in this process's child: rounds, account and evidence.
+fn clean<L: Link>() {
     let Some(cpus) = testing::two_cpus() else { return };
+    if !testing::can_run::<L>() {
+        return;
+    }
     let _alone = testing::alone();
     testing::with_lab(|lab| {
-        let trial = testing::trial("socket-blocking", &cpus);
+        let trial = testing::trial(L::ID, &cpus);
         let lab = Arc::new(lab);
-        let mut pinger =
-            Pinger::<SocketBlocking>::start(&trial, &lab).expect("start");
+        let mut pinger = Pinger::<L>::start(&trial, &lab).expect("start");
         let clock = trial.spec.clock;
         let schedule =
             Schedule { start_ns: 0, end_ns: u64::MAX, slice_ns: u64::MAX / 2 };

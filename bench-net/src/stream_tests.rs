@@ -5,8 +5,12 @@ use crate::{
     frame::Payload,
     testing,
     ways::{
-        SEND_REFUSED, Way, mmsg::Mmsg, socket_blocking::SocketBlocking,
-        socket_spin::SocketSpin, uring::Uring,
+        SEND_REFUSED, Way,
+        af_xdp::{AfXdpGeneric, AfXdpNative},
+        mmsg::Mmsg,
+        socket_blocking::SocketBlocking,
+        socket_spin::SocketSpin,
+        uring::Uring,
     },
 };
 
@@ -76,14 +80,7 @@ fn a_million_paced_frames_by_mmsg_agree_with_the_kernel() {
 #[test]
 fn a_hundred_thousand_by_every_other_way_do_so_too() {
     fn check<F: Flow>() {
-        if let harness::suite::Availability::Unavailable { reason, .. } =
-            F::probe(&harness::suite::ProbeRequest {
-                params: &Default::default(),
-                cpus: &[],
-                target: &Default::default(),
-            })
-        {
-            eprintln!("SKIPPED: {}: {reason}", F::ID);
+        if !testing::can_run::<F>() {
             return;
         }
         testing::with_lab(|lab| {
@@ -96,12 +93,17 @@ fn a_hundred_thousand_by_every_other_way_do_so_too() {
     check::<SocketBlocking>();
     check::<SocketSpin>();
     check::<Uring>();
+    check::<AfXdpNative>();
+    check::<AfXdpGeneric>();
 }
 
 /// Nobody receives while ten thousand frames come, so that most of them find
-/// the socket's buffer full; the rest is received afterwards.
-fn overrun<F: Flow>() {
+/// no room at the socket; the rest is received afterwards.
+fn overrun<F: Flow>(name: &str) {
     const FRAMES: u64 = 10_048;
+    if !testing::can_run::<F>() {
+        return;
+    }
     testing::with_lab(|lab| {
         let trial = testing::trial(F::ID, &[]);
         let series = Series::new(&trial, Direction::There);
@@ -115,26 +117,32 @@ fn overrun<F: Flow>() {
         while numbered.taken() < FRAMES {
             sender.send(&mut numbered).expect("send");
         }
+        sender.finish().expect("finish");
         let mut arrivals = Arrivals::new(series);
         let [ledger] = books
             .settle(&lab, |books| {
                 receiver.drain(&mut arrivals).expect("drain");
-                let (tally, none) = (arrivals.tally, Counts::default());
-                Ok([books.there::<F>(numbered.taken(), tally, &none, &none)])
+                let (mut theirs, mut ours) = Default::default();
+                sender.count(&mut theirs);
+                receiver.count(&mut ours);
+                let (taken, tally) = (numbered.taken(), arrivals.tally);
+                Ok([books.there::<F>(taken, tally, &theirs, &ours)])
             })
             .expect("books");
         assert_eq!(ledger.check(), Ok(()), "{}", F::ID);
         assert!(ledger.dropped() > 0, "{}: {ledger}", F::ID);
         let text = ledger.to_string();
-        assert!(text.contains("dropped (socket_buffer)"), "{text}");
+        assert!(text.contains(&format!("dropped ({name})")), "{text}");
     });
 }
 
 #[test]
 fn what_a_full_buffer_drops_has_a_name() {
     let _alone = testing::alone();
-    overrun::<SocketBlocking>();
-    overrun::<Mmsg>();
+    overrun::<SocketBlocking>("socket_buffer");
+    overrun::<Mmsg>("socket_buffer");
+    overrun::<AfXdpNative>("xsk_no_frame");
+    overrun::<AfXdpGeneric>("xsk_no_frame");
 }
 
 /// Takes a number for each frame, and keeps one of them to itself.

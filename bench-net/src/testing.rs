@@ -10,10 +10,13 @@ use harness::{
         clock::Clock,
         trial::{Trial, TrialSpec},
     },
-    suite::Params,
+    suite::{Availability, Params, ProbeRequest},
 };
 
-use crate::lab::{Lab, LabError, LabSpec, child};
+use crate::{
+    lab::{Lab, LabError, LabSpec, child},
+    ways::Way,
+};
 
 /// A short trial of a variant.
 pub(crate) fn trial(variant: &str, cpus: &[Cpu]) -> Trial {
@@ -45,6 +48,22 @@ pub(crate) fn two_cpus() -> Option<Vec<Cpu>> {
         return None;
     }
     Some(cpus)
+}
+
+/// Whether this way can run here; if not, says why.
+pub(crate) fn can_run<W: Way>() -> bool {
+    let request = ProbeRequest {
+        params: &Params::new(),
+        cpus: &[],
+        target: &Default::default(),
+    };
+    match W::probe(&request) {
+        Availability::Available => true,
+        Availability::Unavailable { reason, remedy } => {
+            eprintln!("SKIPPED: {}: {reason}; {remedy}", W::ID);
+            false
+        }
+    }
 }
 
 /// Threads that spin on the same two CPUs take turns, test by test.

@@ -8,6 +8,7 @@
 //! [`Flow`]: a sender on side A and a receiver on side B. Everything is
 //! generic and compiled once per way.
 
+pub mod af_xdp;
 pub mod mmsg;
 mod slots;
 pub mod socket;

@@ -225,6 +225,13 @@ impl<T: Copy> Producer<T> {
         self.shared.producer().store(self.view.next, Ordering::Release);
     }
 
+    /// How many published entries the kernel has not consumed.
+    #[inline(always)]
+    pub(super) fn unconsumed(&self) -> u32 {
+        let consumer = self.shared.consumer().load(Ordering::Acquire);
+        self.view.next.wrapping_sub(consumer)
+    }
+
     /// Whether the kernel sleeps and wants to be told of what was published.
     #[inline(always)]
     pub(super) fn needs_wakeup(&self) -> bool {
@@ -375,7 +382,9 @@ mod tests {
             }
             ring.publish();
             assert_eq!(ring.free(1), 0, "{start}");
+            assert_eq!(ring.unconsumed(), COUNT, "{start}");
             kernel.store(kernel.consumer, start.wrapping_add(3));
+            assert_eq!(ring.unconsumed(), COUNT - 3, "{start}");
             assert_eq!(ring.free(1), 3, "{start}");
             // Enough is known: the kernel's index is not looked at.
             kernel.store(kernel.consumer, start.wrapping_add(5));

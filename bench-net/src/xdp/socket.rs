@@ -163,8 +163,8 @@ pub struct Socket {
     /// Packets handed to the kernel that have not come back.
     in_flight: u32,
     zero_copy: bool,
-    /// Whether the kernel took `send_budget`.
-    send_budget: bool,
+    /// Frames per system call, if the kernel can be told.
+    send_budget: Option<u32>,
     umem: Umem,
 }
 
@@ -184,8 +184,9 @@ impl Socket {
         unsafe { sys::register_memory(fd.as_fd(), umem.memory(), FRAME_BYTES) }
             .map_err(at(REGISTERING))?;
         let rings = Rings::make(fd.as_fd(), receive_frames, send_frames)?;
-        let send_budget = send_frames > 0
-            && sys::set_send_budget(fd.as_fd(), config.send_budget).is_ok();
+        let send_budget = (send_frames > 0
+            && sys::set_send_budget(fd.as_fd(), config.send_budget).is_ok())
+        .then_some(config.send_budget);
         let to_fill = idle.split_off(send_frames as usize);
         let mut socket = Self {
             fd,
@@ -222,8 +223,8 @@ impl Socket {
         self.zero_copy
     }
 
-    /// Whether the kernel took the number of frames per system call.
-    pub fn send_budget(&self) -> bool {
+    /// Frames that one system call sends, if the kernel could be told.
+    pub fn send_budget(&self) -> Option<u32> {
         self.send_budget
     }
 
@@ -308,6 +309,13 @@ impl Socket {
                 _ => Err(error),
             },
         }
+    }
+
+    /// Packets that were handed over but not looked at yet: another `kick` is
+    /// due while there are any.
+    #[inline(always)]
+    pub fn unsent(&self) -> u32 {
+        self.transmit.as_ref().map_or(0, Producer::unconsumed)
     }
 
     /// Takes back what was sent, and returns how many packets that were.
