@@ -5,6 +5,7 @@
 //! target refused; 70 bug; 130 interrupted.
 
 mod command;
+mod config;
 
 use std::process::ExitCode;
 

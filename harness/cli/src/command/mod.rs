@@ -11,7 +11,7 @@ mod run;
 mod runs;
 mod schema;
 mod topology;
-mod values;
+pub mod values;
 
 use clap::{Parser, Subcommand};
 use harness::{
@@ -19,6 +19,8 @@ use harness::{
     suite::Suite,
 };
 use results::across::AcrossError;
+
+use crate::config::ConfigError;
 
 /// Which way of moving bytes is faster on this machine, by how much, at what
 /// CPU cost, and how sure are we?
@@ -85,6 +87,7 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<FilterError>().is_some()
         || error.downcast_ref::<AcrossError>().is_some()
         || error.downcast_ref::<runs::NoSuchRun>().is_some()
+        || error.downcast_ref::<ConfigError>().is_some()
     {
         return Exit::Usage;
     }

@@ -16,14 +16,13 @@ use harness::{
     suite::Suite,
 };
 
+use crate::config::{self, BLOCKS_MAX, Origin, SESSIONS_MAX, Settings};
+
 use super::{
     preview,
     runs::results_root,
     values::{ProgressForm, duration_ns, ratio, some_cpus},
 };
-
-/// Blocks beyond this add nothing that a longer window would not.
-const BLOCKS_MAX: u64 = 200;
 
 /// Arguments of `bypass run`.
 #[derive(Debug, Args)]
@@ -31,6 +30,14 @@ pub struct Run {
     /// Globs on ids and `key=value` terms; all experiments if none.
     /// `randread depth=32`, `storage/*`, `ipc/ping-pong/ring`.
     filters: Vec<Filter>,
+    /// Take settings from a TOML file; flags and variables such as
+    /// BYPASS_BLOCKS go before it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Show the settings as they come together, each with its origin, and
+    /// measure nothing.
+    #[arg(long)]
+    print_config: bool,
     /// Directory of all runs [default: results/ of the workspace, or of the
     /// working directory].
     #[arg(long, value_name = "DIR")]
@@ -47,10 +54,11 @@ pub struct Run {
     /// Blocks per session: one trial of each variant each [default: 12].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=BLOCKS_MAX))]
     blocks: Option<u64>,
-    /// Sessions: everything set up anew for each. Comparing runs needs 4.
-    #[arg(long, default_value_t = 1,
-          value_parser = clap::value_parser!(u64).range(1..=100))]
-    sessions: u64,
+    /// Sessions: everything set up anew for each. Comparing runs needs 4
+    /// [default: 1].
+    #[arg(long,
+          value_parser = clap::value_parser!(u64).range(1..=SESSIONS_MAX))]
+    sessions: Option<u64>,
     /// Measured time of a trial, such as 500ms or 2s [default: 2s].
     #[arg(long, value_parser = duration_ns)]
     window: Option<u64>,
@@ -78,6 +86,7 @@ pub struct Run {
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "filters", "results", "label", "quick", "precise", "blocks",
         "sessions", "window", "warmup", "practical", "seed", "cpus", "target", "tag", "dry_run",
+        "config", "print_config",
     ])]
     resume: Option<PathBuf>,
     /// Show the plan, the time, the bytes to be written and the devices
@@ -104,8 +113,14 @@ impl Run {
                 runner::resume(suites, directory, Some(progress))?
             }
             None => {
-                let options = self.options()?;
-                let root = results_root(self.results.as_deref())?;
+                let settings = self.settings()?;
+                if self.print_config {
+                    let text = config::print(&settings);
+                    return crate::printed(output::write_stdout(&text));
+                }
+                let options = self.options(&settings)?;
+                let root = path_of(&self.results, &settings, "results");
+                let root = results_root(root.as_deref())?;
                 if self.dry_run {
                     let preview = runner::preview(suites, &options, &root)?;
                     return preview::show(&preview, &options, self.json);
@@ -120,41 +135,106 @@ impl Run {
         Ok(report.exit)
     }
 
-    fn options(&self) -> anyhow::Result<RunOptions> {
-        let mode = match (self.quick, self.precise) {
-            (true, _) => Mode::Quick,
-            (_, true) => Mode::Precise,
+    /// What the flags say.
+    fn flags(&self) -> Settings {
+        let mut settings = Settings::default();
+        let mut set = |key, text: Option<String>| {
+            if let Some(text) = text {
+                settings.set(key, vec![text], Origin::Flag);
+            }
+        };
+        let milliseconds = |ns: u64| format!("{}ms", ns as f64 / 1e6);
+        let path = |path: &PathBuf| path.display().to_string();
+        set("tag", self.tag.clone());
+        set("mode", self.quick.then(|| "quick".to_owned()));
+        set("mode", self.precise.then(|| "precise".to_owned()));
+        set("blocks", self.blocks.map(|n| n.to_string()));
+        set("sessions", self.sessions.map(|n| n.to_string()));
+        set("window", self.window.map(milliseconds));
+        set("warmup", self.warmup.map(milliseconds));
+        set("practical", self.practical.map(|share| share.to_string()));
+        set("seed", self.seed.map(|n| n.to_string()));
+        set("cpus", self.cpus.as_ref().map(ToString::to_string));
+        set("target", self.target.as_ref().map(path));
+        set("results", self.results.as_ref().map(path));
+        set("label", self.label.clone());
+        set("strict", self.strict.then(|| "true".to_owned()));
+        if !self.filters.is_empty() {
+            let texts = self.filters.iter().map(ToString::to_string).collect();
+            settings.set("filters", texts, Origin::Flag);
+        }
+        settings
+    }
+
+    /// Flag over environment over file.
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let environment = Settings::from_environment(variables)?;
+        let file = match &self.config {
+            Some(path) => config::read(path)?,
+            None => Settings::default(),
+        };
+        Ok(self.flags().over(environment).over(file))
+    }
+
+    fn options(&self, settings: &Settings) -> anyhow::Result<RunOptions> {
+        let mode = match settings.text("mode") {
+            Some("quick") => Mode::Quick,
+            Some("precise") => Mode::Precise,
             _ => Mode::Default,
         };
-        let seed = self.seed.unwrap_or_else(fresh_seed);
+        let seed = match settings.text("seed") {
+            Some(seed) => seed.parse()?,
+            None => fresh_seed(),
+        };
         let mut options = RunOptions::new(mode, seed);
-        options.filters.clone_from(&self.filters);
-        options.tag.clone_from(&self.tag);
-        options.strict = self.strict;
-        options.sessions = usize::try_from(self.sessions)?;
-        if let Some(label) = &self.label {
-            options.label.clone_from(label);
+        if let Some(filters) = settings.get("filters") {
+            let filters = filters.texts.iter().map(|text| text.parse());
+            options.filters = filters.collect::<Result<_, _>>()?;
         }
-        if let Some(blocks) = self.blocks {
-            options.blocks = usize::try_from(blocks)?;
+        options.tag = settings.text("tag").map(str::to_owned);
+        options.strict = settings.text("strict") == Some("true");
+        if let Some(label) = settings.text("label") {
+            options.label = label.to_owned();
         }
-        if let Some(window_ns) = self.window {
-            options.window_ns = window_ns;
+        if let Some(blocks) = settings.text("blocks") {
+            options.blocks = blocks.parse()?;
         }
-        if let Some(warmup_ns) = self.warmup {
-            options.warmup_ns = warmup_ns;
+        if let Some(sessions) = settings.text("sessions") {
+            options.sessions = sessions.parse()?;
         }
-        if let Some(practical) = self.practical {
-            options.practical_ratio = practical;
+        let invalid = anyhow::Error::msg::<String>;
+        if let Some(window) = settings.text("window") {
+            options.window_ns = duration_ns(window).map_err(invalid)?;
         }
-        options.cpus.clone_from(&self.cpus);
-        if let Some(target) = &self.target {
+        if let Some(warmup) = settings.text("warmup") {
+            options.warmup_ns = duration_ns(warmup).map_err(invalid)?;
+        }
+        if let Some(practical) = settings.text("practical") {
+            options.practical_ratio = ratio(practical).map_err(invalid)?;
+        }
+        if let Some(cpus) = settings.text("cpus") {
+            options.cpus = Some(some_cpus(cpus).map_err(invalid)?);
+        }
+        if let Some(target) = path_of(&self.target, settings, "target") {
             // Sessions and resumption may have another working directory.
+            let absolute = std::path::absolute(&target);
             options.target =
-                Some(std::path::absolute(target).with_context(|| {
+                Some(absolute.with_context(|| {
                     format!("--target {}", target.display())
                 })?);
         }
         Ok(options)
     }
+}
+
+/// A path as the flag has it, which need not be UTF-8, or from elsewhere.
+fn path_of(
+    flag: &Option<PathBuf>,
+    settings: &Settings,
+    key: &str,
+) -> Option<PathBuf> {
+    flag.clone().or_else(|| settings.text(key).map(PathBuf::from))
 }

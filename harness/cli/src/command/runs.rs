@@ -47,11 +47,17 @@ pub enum NoSuchRun {
 /// Names told in an error.
 const KNOWN_MAX: usize = 6;
 
-/// The directory of all runs: the one given, or `results/` of the workspace,
-/// or of the working directory.
+/// Names the directory of all runs for every command, so that `compare` looks
+/// where `run` writes.
+const VARIABLE: &str = "BYPASS_RESULTS";
+
+/// The directory of all runs: the one given, that of `BYPASS_RESULTS`, or
+/// `results/` of the workspace, or of the working directory.
 pub fn results_root(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let variable = std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
+    let given = given.map(Path::to_owned).or(variable.map(PathBuf::from));
     let root = match given {
-        Some(directory) => directory.to_owned(),
+        Some(directory) => directory,
         None => {
             let here = std::env::current_dir().context("working directory")?;
             let home: &Path = workspace_root(&here).unwrap_or(&here);

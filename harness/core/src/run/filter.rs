@@ -5,6 +5,9 @@
 //! the whole id. A glob with two slashes also names a variant:
 //! `storage/randread-4k/uring*` keeps the baseline and the bounds beside it.
 //!
+//! Terms in one word with spaces, `randread depth=32`, hold together, and such
+//! a group stands beside other patterns: `'randread depth=32' ping-pong`.
+//!
 //! A tag selects the experiments that carry it. An experiment that carries
 //! `noise:ring` is selected by `noise` as well, with that contender only.
 
@@ -12,7 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::suite::{Experiment, Role, Suite};
+use crate::suite::{Experiment, Role, Suite, Variant};
 
 /// One term of a filter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,8 @@ pub enum Filter {
     },
     /// The id contains this word or matches this glob.
     Id(String),
+    /// All of these, as one pattern among others.
+    All(Vec<Filter>),
 }
 
 /// Why a filter selects nothing.
@@ -47,6 +52,14 @@ pub enum FilterError {
         key: String,
         /// The closest that exists.
         close: Option<String>,
+    },
+    /// The parts match, the whole does not: no such parameters.
+    #[error("no experiment matches `{filter}`; there is {exist}")]
+    NoPoint {
+        /// As written.
+        filter: String,
+        /// What matches without the parameters.
+        exist: String,
     },
     /// No experiment carries such a tag.
     #[error("no experiment has the tag `{tag}`{}; `bypass list` shows all",
@@ -79,6 +92,11 @@ impl TryFrom<String> for Filter {
     type Error = FilterError;
 
     fn try_from(text: String) -> Result<Self, FilterError> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if words.len() > 1 {
+            let terms = words.into_iter().map(str::parse);
+            return Ok(Self::All(terms.collect::<Result<_, _>>()?));
+        }
         match text.split_once('=') {
             Some((key, value)) if !key.is_empty() && !value.is_empty() => {
                 Ok(Self::Param { key: key.into(), value: value.into() })
@@ -108,8 +126,14 @@ impl fmt::Display for Filter {
         match self {
             Self::Param { key, value } => write!(f, "{key}={value}"),
             Self::Id(pattern) => f.write_str(pattern),
+            Self::All(terms) => f.write_str(&joined(terms)),
         }
     }
+}
+
+fn joined(terms: &[Filter]) -> String {
+    let terms: Vec<String> = terms.iter().map(ToString::to_string).collect();
+    terms.join(" ")
 }
 
 /// The experiments of `suites` that pass, each with its suite's index and
@@ -143,10 +167,8 @@ pub fn select(
         .filter_map(|(i, e)| narrow(e, filters).map(|e| (i, e)))
         .collect();
     if selected.is_empty() && !filters.is_empty() {
-        let text: Vec<String> =
-            filters.iter().map(ToString::to_string).collect();
         return Err(FilterError::NoMatch {
-            filter: text.join(" "),
+            filter: joined(filters),
             close: None,
         });
     }
@@ -207,31 +229,37 @@ fn narrow(
                     return None;
                 }
             }
-            Filter::Id(pattern) => patterns.push(pattern.as_str()),
+            pattern => patterns.push(pattern),
         }
     }
-    if patterns.is_empty()
-        || patterns.iter().any(|p| id_matches(p, experiment.id))
-    {
+    if patterns.is_empty() {
         return Some(experiment);
     }
-    let named = |variant: &str| {
-        let id = format!("{}/{variant}", experiment.id);
-        patterns.iter().any(|pattern| id_matches(pattern, &id))
-    };
-    let keep: Vec<&str> = experiment
-        .variants
-        .iter()
-        .filter(|v| v.role == Role::Contender && named(v.id))
-        .map(|v| v.id)
+    let kept: Vec<Experiment> = patterns
+        .into_iter()
+        .filter_map(|pattern| match pattern {
+            Filter::Id(pattern) => narrow_by_id(experiment.clone(), pattern),
+            Filter::All(terms) => narrow(experiment.clone(), terms),
+            Filter::Param { .. } => None,
+        })
         .collect();
-    if keep.is_empty() {
-        return None;
+    let is_kept = |v: &Variant| kept.iter().any(|e| e.variant(v.id).is_some());
+    experiment.variants.retain(is_kept);
+    (!kept.is_empty()).then_some(experiment)
+}
+
+fn narrow_by_id(
+    mut experiment: Experiment,
+    pattern: &str,
+) -> Option<Experiment> {
+    if id_matches(pattern, experiment.id) {
+        return Some(experiment);
     }
-    experiment
-        .variants
-        .retain(|v| v.role != Role::Contender || keep.contains(&v.id));
-    Some(experiment)
+    let id = experiment.id;
+    let named = |v: &Variant| id_matches(pattern, &format!("{id}/{}", v.id));
+    experiment.variants.retain(|v| v.role != Role::Contender || named(v));
+    let any = experiment.variants.iter().any(|v| v.role == Role::Contender);
+    any.then_some(experiment)
 }
 
 fn id_matches(pattern: &str, id: &str) -> bool {
@@ -276,6 +304,10 @@ fn check_terms(
                     });
                 }
             }
+            Filter::All(terms) => {
+                check_terms(all, terms)?;
+                check_together(all, terms)?;
+            }
             Filter::Id(pattern) => {
                 let alone = std::slice::from_ref(filter);
                 if !all.iter().any(|(_, e)| narrow(e.clone(), alone).is_some())
@@ -291,8 +323,33 @@ fn check_terms(
     Ok(())
 }
 
+/// A group that matches nothing is a mistake, whatever else matches.
+fn check_together(
+    all: &[(usize, Experiment)],
+    terms: &[Filter],
+) -> Result<(), FilterError> {
+    let matching = |terms: &[Filter]| -> Vec<String> {
+        all.iter()
+            .filter_map(|(_, e)| narrow(e.clone(), terms))
+            .map(|e| e.key())
+            .collect()
+    };
+    if !matching(terms).is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Filter> = terms
+        .iter()
+        .filter(|term| !matches!(term, Filter::Param { .. }))
+        .cloned()
+        .collect();
+    Err(FilterError::NoPoint {
+        filter: joined(terms),
+        exist: matching(&ids).join(", "),
+    })
+}
+
 /// The candidate with the least edit distance, if it is close at all.
-fn closest<'a>(
+pub fn closest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<String> {
@@ -330,7 +387,6 @@ mod tests {
         measure::trial::TrialError,
         suite::{
             Availability, CpuNeed, Forecast, LatencyKind, NoTarget, Params,
-            Variant,
         },
     };
 
@@ -412,6 +468,28 @@ mod tests {
         let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
         assert_eq!(ids, ["pread", "uring-fixed", "nop"]);
         assert_eq!(selected.len(), 2);
+    }
+
+    #[test]
+    fn a_group_holds_together_and_stands_beside_others() {
+        assert_eq!(
+            keys(&["randread depth=32", "seqread"], None),
+            ["storage/randread-4k depth=32", "storage/seqread-128k depth=8"]
+        );
+        let group: Filter = "randread depth=32".parse().expect("group");
+        assert_eq!(group.to_string().parse(), Ok(group));
+        let filter = "randread depth=8".parse().expect("filter");
+        let error = select(&[SUITE], &[filter], None).expect_err("no point");
+        let message = error.to_string();
+        assert!(message.contains("there is storage/randread-4k depth=1, "));
+        let variants: Vec<Filter> = ["storage/*/uring", "storage/*/nope*"]
+            .map(|text| text.parse().expect("filter"))
+            .into();
+        assert!(select(&[SUITE], &variants, None).is_err());
+        let selected =
+            select(&[SUITE], &variants[..1], None).expect("one variant");
+        let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
+        assert_eq!(ids, ["pread", "uring", "nop"]);
     }
 
     #[test]
