@@ -68,7 +68,8 @@ struct Storage {
     is_all: bool,
 }
 
-/// `None` where the kernel does not count, or nothing was read.
+/// `None` where the kernel does not count, or less was read between the looks
+/// than they may have missed.
 fn storage(outcome: &Outcome) -> Option<Storage> {
     let storage = outcome.signals.storage_read_bytes? as f64;
     let op_bytes = outcome.shape.op_bytes as f64;
@@ -76,7 +77,8 @@ fn storage(outcome: &Outcome) -> Option<Storage> {
     let expected = outcome.ops() as f64 * op_bytes * seen;
     let peak = outcome.slices.iter().copied().max().unwrap_or(0) as f64;
     let missed = peak * op_bytes * LOOK_SLACK_NS / outcome.slice_ns as f64;
-    (expected > 0.0).then(|| Storage {
+    // Looks that came too late prove nothing either way.
+    (expected > missed).then(|| Storage {
         percent: (100.0 * storage / expected).min(100.0),
         is_all: storage + missed >= STORAGE_SHARE_MIN * expected,
     })

@@ -25,6 +25,11 @@ const WAIT_LIMIT: f64 = 0.05;
 const INTERRUPT_LIMIT_PER_S: f64 = 1_000.0;
 const INTERRUPT_FLOOR: u64 = 200;
 
+/// The looks must lie at least this share of the window apart: signals of less
+/// time say nothing about the rest. They lie closer where the thread that
+/// looks had to wait long for a CPU.
+const SEEN_MIN: f64 = 0.5;
+
 /// What was seen around one window. `None` is: not readable here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Signals {
@@ -67,9 +72,15 @@ pub struct Signals {
 
 impl Signals {
     /// Why the trial is void; empty if it is valid.
-    pub fn verdict(&self, spinning: bool) -> Vec<String> {
+    pub fn verdict(&self, window_ns: u64, spinning: bool) -> Vec<String> {
         let mut reasons = Vec::new();
         let seen = self.seen_ns as f64;
+        if seen < SEEN_MIN * window_ns as f64 {
+            return vec![format!(
+                "the machine was watched for {:.0} % of the window only",
+                100.0 * seen / window_ns as f64
+            )];
+        }
         let used = self.used_cpus.max(1) as f64;
         let share = |ns: u64| 100.0 * ns as f64 / (seen * used);
         if let Some(ns) = self.foreign_cpu_ns
@@ -132,7 +143,7 @@ mod tests {
 
     #[test]
     fn unreadable_signals_void_nothing() {
-        assert!(signals().verdict(true).is_empty());
+        assert!(signals().verdict(WINDOW_NS, true).is_empty());
     }
 
     #[test]
@@ -164,7 +175,7 @@ mod tests {
             ),
         ];
         for (signals, expected) in cases {
-            let reasons = signals.verdict(true);
+            let reasons = signals.verdict(WINDOW_NS, true);
             assert_eq!(reasons.len(), 1, "{reasons:?}");
             assert!(reasons[0].contains(expected), "{reasons:?}");
         }
@@ -174,7 +185,7 @@ mod tests {
     fn waiting_is_no_fault_of_a_blocking_variant() {
         let signals =
             Signals { run_queue_wait_ns: Some(700_000_000), ..signals() };
-        assert!(signals.verdict(false).is_empty());
+        assert!(signals.verdict(WINDOW_NS, false).is_empty());
     }
 
     #[test]
@@ -185,6 +196,18 @@ mod tests {
             foreign_cpu_ns: Some(20_000_000),
             ..Signals::default()
         };
-        assert!(signals.verdict(true).is_empty());
+        assert!(signals.verdict(signals.seen_ns, true).is_empty());
+    }
+
+    #[test]
+    fn a_late_look_voids_and_is_the_only_reason() {
+        let signals = Signals {
+            seen_ns: 100_000,
+            foreign_cpu_ns: Some(800_000_000),
+            ..signals()
+        };
+        let reasons = signals.verdict(WINDOW_NS, true);
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+        assert!(reasons[0].contains("watched for 0 %"), "{reasons:?}");
     }
 }

@@ -206,7 +206,8 @@ fn judge(
         let reason = "no op completed in the window".to_owned();
         return (Status::Invalid, reason);
     }
-    let invalid = outcome.signals.verdict(context.variant.spinning);
+    let invalid =
+        outcome.signals.verdict(outcome.window_ns, context.variant.spinning);
     let degraded = &outcome.evidence.degraded;
     let trend = trend(slices, context.spec.seed);
     let status = if !invalid.is_empty() {
