@@ -189,6 +189,17 @@ fn guests_and_hosts() {
     tree.remove("sys/class/dmi/id/sys_vendor");
     assert_eq!(told(), Virtualization::Guest(None));
     assert_eq!(told().is_guest(), Some(true));
+    assert!(!told().is_emulated());
+    // The firmware is the same whether a hypervisor runs below or software
+    // plays the processor.
+    tree.file("sys/class/dmi/id/sys_vendor", "QEMU");
+    assert!(!told().is_emulated());
+    tree.file(
+        "proc/cpuinfo",
+        "model name : QEMU TCG CPU version 2.5+\nflags : fpu hypervisor",
+    );
+    assert!(told().is_emulated());
+    assert_eq!(told().is_guest(), Some(true));
 }
 
 #[test]

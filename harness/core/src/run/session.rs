@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use results::{
     schema::Status,
-    writer::{RunWriter, WriteError},
+    writer::{BlockRows, RunWriter, WriteError},
 };
 
 use super::{
@@ -238,7 +238,7 @@ impl Stage<'_> {
             ));
         }
         if !missing.is_empty() {
-            self.writer.append_block(rows)?;
+            self.append(rows)?;
         }
         Ok(available)
     }
@@ -264,6 +264,15 @@ impl Stage<'_> {
                 reason,
                 remedy,
             ));
+        }
+        self.append(rows)
+    }
+
+    /// Writes a block. What was emulated says so on each row, since rows are
+    /// read without the run's other files.
+    fn append(&mut self, mut rows: BlockRows) -> Result<(), WriteError> {
+        if self.host.environment.virtualization.is_emulated() {
+            rows.prove("machine", "emulated");
         }
         self.writer.append_block(rows)
     }
@@ -412,7 +421,7 @@ impl ExperimentRun<'_, '_> {
             self.count(*status);
         }
         let line = self.line(block, attempt, &rows);
-        self.stage.writer.append_block(rows)?;
+        self.stage.append(rows)?;
         self.stage.progress.block(&line);
         Ok(true)
     }
@@ -426,12 +435,7 @@ impl ExperimentRun<'_, '_> {
         }
     }
 
-    fn line(
-        &self,
-        block: u32,
-        attempt: u32,
-        rows: &results::writer::BlockRows,
-    ) -> String {
+    fn line(&self, block: u32, attempt: u32, rows: &BlockRows) -> String {
         let mut line = format!(
             "{} block {block}/{}",
             self.planned.experiment.key(),

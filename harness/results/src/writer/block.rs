@@ -84,6 +84,16 @@ impl BlockRows {
         trial
     }
 
+    /// Adds a proof to the path of each trial that is here.
+    pub fn prove(&mut self, key: &str, value: &str) {
+        for trial in &mut self.trials {
+            if !trial.path.is_empty() {
+                trial.path.push(';');
+            }
+            trial.path.push_str(&format!("{key}={value}"));
+        }
+    }
+
     /// Adds a further figure of the trial pushed last.
     pub fn push_metric(&mut self, metric: Metric<'_>) {
         let Some(trial) = self.trials.last() else { return };

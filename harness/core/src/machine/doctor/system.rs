@@ -142,6 +142,11 @@ fn build(patient: &Patient) -> Result<Observation, Unknown> {
 fn virtualisation(patient: &Patient) -> Result<Observation, Unknown> {
     match &patient.environment.virtualization {
         Virtualization::None => Ok(Observation::pass("bare metal")),
+        // It shows that paths are correct, and nothing about their speed.
+        played if played.is_emulated() => {
+            let observed = "emulated machine: software plays the processor";
+            Ok(Observation::fail(observed).capping(Verdict::FunctionalOnly))
+        }
         Virtualization::Guest(None) => Ok(Observation::fail("virtual machine")),
         Virtualization::Guest(Some(name)) => {
             Ok(Observation::fail(format!("virtual machine ({name})")))

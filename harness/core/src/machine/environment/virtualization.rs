@@ -38,6 +38,13 @@ const DMI_WORDS: [(&str, &str); 13] = [
     ("virtual machine", "microsoft"),
 ];
 
+/// QEMU without a hypervisor: its "tiny code generator".
+const EMULATOR: &str = "tcg";
+
+/// How that calls its processor, unless it was told to play a certain one:
+/// QEMU's target/i386/tcg/tcg-cpu.c.
+const EMULATED_MODEL: &str = "QEMU TCG CPU";
+
 impl Virtualization {
     /// Whether this is known to be a guest.
     pub fn is_guest(&self) -> Option<bool> {
@@ -46,6 +53,12 @@ impl Virtualization {
             Virtualization::None => Some(false),
             Virtualization::Unknown => None,
         }
+    }
+
+    /// Whether software plays the processor, which is good for correctness
+    /// and says nothing about speed.
+    pub fn is_emulated(&self) -> bool {
+        matches!(self, Virtualization::Guest(Some(name)) if name == EMULATOR)
     }
 
     pub(super) fn read(root: &Root, cpuinfo: &str) -> Virtualization {
@@ -79,6 +92,10 @@ impl fmt::Display for Virtualization {
 }
 
 fn hypervisor_name(root: &Root, cpuinfo: &str) -> Option<String> {
+    let model = cpuinfo_field(cpuinfo, "model name");
+    if model.is_some_and(|model| model.starts_with(EMULATED_MODEL)) {
+        return Some(EMULATOR.to_owned());
+    }
     if let Some(kind) = root.read_word("sys/hypervisor/type") {
         return Some(kind);
     }
