@@ -211,6 +211,9 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
         if run > 0 {
             record(run_ns, run);
         }
+        // The kernel has to see that they were taken. Otherwise it counts
+        // them as what the next call waits for, and that returns at once.
+        self.ring.cq().sync();
         Ok(())
     }
 
