@@ -51,6 +51,10 @@ pub struct Run {
     /// 30 blocks of 2 s.
     #[arg(long)]
     precise: bool,
+    /// One block, whatever its worth: shows that everything runs, on a machine
+    /// too busy or too slow for a verdict.
+    #[arg(long, conflicts_with_all = ["quick", "precise", "blocks", "strict"])]
+    smoke: bool,
     /// Blocks per session: one trial of each variant each [default: 12].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=BLOCKS_MAX))]
     blocks: Option<u64>,
@@ -84,9 +88,9 @@ pub struct Run {
     tag: Option<String>,
     /// Go on with an interrupted run, in the same order.
     #[arg(long, value_name = "DIR", conflicts_with_all = [
-        "filters", "results", "label", "quick", "precise", "blocks",
-        "sessions", "window", "warmup", "practical", "seed", "cpus", "target", "tag", "dry_run",
-        "config", "print_config",
+        "filters", "results", "label", "quick", "precise", "smoke", "blocks",
+        "sessions", "window", "warmup", "practical", "seed", "cpus", "target",
+        "tag", "dry_run", "config", "print_config",
     ])]
     resume: Option<PathBuf>,
     /// Show the plan, the time, the bytes to be written and the devices
@@ -146,9 +150,10 @@ impl Run {
         let milliseconds = |ns: u64| format!("{}ms", ns as f64 / 1e6);
         let path = |path: &PathBuf| path.display().to_string();
         set("tag", self.tag.clone());
-        set("mode", self.quick.then(|| "quick".to_owned()));
+        set("mode", (self.quick || self.smoke).then(|| "quick".to_owned()));
         set("mode", self.precise.then(|| "precise".to_owned()));
-        set("blocks", self.blocks.map(|n| n.to_string()));
+        let one = self.smoke.then_some(1);
+        set("blocks", self.blocks.or(one).map(|n| n.to_string()));
         set("sessions", self.sessions.map(|n| n.to_string()));
         set("window", self.window.map(milliseconds));
         set("warmup", self.warmup.map(milliseconds));
@@ -196,6 +201,10 @@ impl Run {
         }
         options.tag = settings.text("tag").map(str::to_owned);
         options.strict = settings.text("strict") == Some("true");
+        if self.smoke {
+            options.smoke = true;
+            options.label = "smoke".to_owned();
+        }
         if let Some(label) = settings.text("label") {
             options.label = label.to_owned();
         }
