@@ -262,6 +262,29 @@ fn a_suspect_run_is_said_first() {
 }
 
 #[test]
+fn what_caps_a_run_is_told_for_each_side() {
+    let root = tempfile::tempdir().unwrap();
+    let a = sessions(1, 0, |_| 1.0).sessions(1).write(root.path());
+    let b = sessions(2, 10, |_| 1.0).sessions(1).write(root.path());
+    let mut file = RunFile::read(&a).unwrap();
+    file.doctor = serde_json::json!({
+        "verdict": "comparison_only",
+        "findings": [
+            { "id": "cpu.smt", "caps": null, "observed": "off" },
+            {
+                "id": "noise.load",
+                "caps": "comparison_only",
+                "observed": "load 14 on 2 CPUs",
+            },
+        ],
+    });
+    file.write(&a).unwrap();
+    let text = table::text(&both(&a, &b), &[], false);
+    assert!(text.contains("! A is comparison only: load 14 on 2 CPUs"));
+    assert!(!text.contains("! B is"), "{text}");
+}
+
+#[test]
 fn what_makes_no_comparison_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let a = sessions(1, 0, |_| 1.0).write(root.path());
@@ -289,6 +312,7 @@ fn what_makes_no_comparison_is_refused() {
         .write(root.path());
     let message = refused(&a, &void).to_string();
     assert!(message.contains("no block of it counts in B"), "{message}");
+    assert!(message.contains("nothing is left"), "{message}");
 
     let mut file = RunFile::read(&other).unwrap();
     file.schema_version = 0;

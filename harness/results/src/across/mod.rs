@@ -101,6 +101,12 @@ pub enum AcrossError {
         /// Its version.
         b_version: u32,
     },
+    /// What is on both sides cannot be compared.
+    #[error(
+        "nothing is left to compare: {0}; `reasons` in trials.csv tells why, \
+         so measure again on a quieter machine"
+    )]
+    NothingLeft(String),
     /// No row is on both sides.
     #[error(
         "nothing in common: A has {a}; B has {b}; run the same filters on both"
@@ -185,12 +191,11 @@ fn nothing_in_common(a: &Side, b: &Side, across: &Across) -> AcrossError {
         if keys.is_empty() { "no trials".to_owned() } else { keys.join(", ") }
     };
     // Where experiments match, the reasons tell more than their names.
-    let why = match across.not_compared.iter().find(|w| !w.contains("only in"))
-    {
-        Some(why) => format!(" ({why})"),
-        None => String::new(),
-    };
-    AcrossError::NothingInCommon { a: keys(a), b: keys(b) + &why }
+    let of_both = |why: &&String| !why.contains("only in");
+    match across.not_compared.iter().find(of_both) {
+        Some(why) => AcrossError::NothingLeft(why.clone()),
+        None => AcrossError::NothingInCommon { a: keys(a), b: keys(b) },
+    }
 }
 
 /// The runs' own threshold where all have the same, and else the default.

@@ -239,12 +239,19 @@ fn sessions(experiment: &Experiment) -> BTreeMap<u32, Vec<&Attempt>> {
 /// What limits the worth of a run's figures, as the program found it; this
 /// crate only carries the words.
 fn caps(doctor: &Value) -> Vec<String> {
-    let list = doctor.as_array().or_else(|| doctor["caps"].as_array());
-    let text = |cap: &Value| {
-        let word = |key: &str| cap[key].as_str().map(str::to_owned);
-        Some(format!("{}: {}", word("verdict")?, word("reason")?))
+    let text = |cap: &Value, verdict: &str, reason: &str| {
+        let word = |key: &str| cap[key].as_str();
+        let verdict = word(verdict)?.replace('_', " ");
+        Some(format!("{verdict}: {}", word(reason)?))
     };
-    list.into_iter().flatten().filter_map(text).collect()
+    // Findings that cap; the first runs had a list of nothing but caps.
+    let of = |list: &Value, verdict: &str, reason: &str| -> Vec<String> {
+        let list = list.as_array().into_iter().flatten();
+        list.filter_map(|cap| text(cap, verdict, reason)).collect()
+    };
+    let mut caps = of(&doctor["findings"], "caps", "observed");
+    caps.extend(of(doctor, "verdict", "reason"));
+    caps
 }
 
 /// By experiment, variant and role: the first trial that measured something.
