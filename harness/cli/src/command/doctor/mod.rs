@@ -6,12 +6,19 @@ mod page;
 mod script;
 mod text;
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::Args;
 use harness::{
-    machine::doctor::{Patient, Report, Status, Verdict},
+    machine::{
+        Root,
+        doctor::{Patient, Report, Status, Verdict},
+    },
     run::{doctor, exit::Exit, output},
     suite::Suite,
 };
@@ -36,6 +43,15 @@ pub struct Doctor {
     /// is never run.
     #[arg(long, conflicts_with_all = ["all", "json"])]
     fix_script: bool,
+    /// Write the files that were read into this new file, redacted, so that
+    /// others can see what the doctor saw. Read it before you show it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["suites", "target", "all", "json", "fix_script",
+            "strict"],
+    )]
+    capture: Option<PathBuf>,
     /// End with exit code 3 unless results are publishable.
     #[arg(long)]
     strict: bool,
@@ -44,6 +60,9 @@ pub struct Doctor {
 impl Doctor {
     /// Runs the command.
     pub fn run(self, suites: &[Suite]) -> anyhow::Result<Exit> {
+        if let Some(path) = &self.capture {
+            return capture(path);
+        }
         let chosen = match self.chosen(suites) {
             Ok(chosen) => chosen,
             Err(unknown) => {
@@ -91,6 +110,29 @@ impl Doctor {
         };
         Ok(suites.iter().filter(wanted).collect())
     }
+}
+
+fn capture(path: &Path) -> anyhow::Result<Exit> {
+    // Never over a file that is there: it may be the capture of another day.
+    let file = File::create_new(path)
+        .with_context(|| format!("--capture {}", path.display()));
+    let mut file = match file {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("error: {error:#}; name a file that is not there yet");
+            return Ok(Exit::Usage);
+        }
+    };
+    let archive = harness::machine::capture::capture(&Root::system());
+    file.write_all(archive.text().as_bytes())
+        .with_context(|| format!("write {}", path.display()))?;
+    let told = format!(
+        "{} files in {}; read it before you show it to others\n",
+        archive.iter().count(),
+        path.display()
+    );
+    crate::printed(output::write_stdout(&told))?;
+    Ok(Exit::Done)
 }
 
 fn json(report: &Report, suites: &[&str]) -> String {

@@ -40,6 +40,40 @@ missing, the check is `unknown` and says that the host decides.
 undo holds the values that were read when it was printed.
 ";
 
+const TAIL: &str = "
+## Showing others what the doctor saw
+`bypass doctor --capture FILE` writes the files that the checks and the readers
+of `harness/core/src/machine` look at into one text, and nothing else. `FILE`
+must not exist yet. Host name, machine-id, serial numbers, hardware and IP
+addresses, UUIDs, names of users, processes and control groups, mount sources
+and unknown parts of the kernel's command line are left out or replaced, the
+same name by the same word. Read it before you show it all the same.
+
+```
+=== sys/devices/system/cpu/cpu{0-3}/cpufreq/scaling_governor
+performance
+=== sys/class/net/eth0 -> ../../devices/virtual/net/eth0
+=== sys/class/power_supply/
+```
+
+A header names a file (numbers in braces: several with the same text), a link,
+or an empty directory.
+
+## Adding a machine to the tests
+The fixtures in `harness/core/tests/fixtures/doctor` have the same form. To add
+one: put the capture there as `NAME.tree` with a comment at its top that says
+what it is, add the name to `MACHINES` in `harness/cli/tests/doctor_support` and
+to `harness/cli/tests/doctor_mutation.rs`, run
+
+```
+UPDATE_FIXTURES=1 cargo test -p bypass --test doctor_fixtures
+```
+
+and read `NAME.expected`: one line for each check. A check that reads a file
+which no capture takes yet needs a line in `machine/capture/files.rs`; the
+fixture that holds the file makes the test say so.
+";
+
 fn page() -> String {
     let listed = doctor::checks(crate::SUITES);
     let mut page = HEAD.to_owned();
@@ -58,6 +92,7 @@ fn page() -> String {
             check.id, check.about, check.wanted, check.why, check.source
         ));
     }
+    page.push_str(TAIL);
     page
 }
 

@@ -14,8 +14,6 @@ pub(super) const FILES: &[Group] = &[
     ("", &[".dockerenv", "proc/xen"]),
     ("run", &[".containerenv", "systemd/container"]),
     ("etc", &["os-release"]),
-    ("boot", &["config-*"]),
-    ("usr/lib/modules/*", &["config"]),
     (
         "proc",
         &[
@@ -26,6 +24,7 @@ pub(super) const FILES: &[Group] = &[
             "cpuinfo",
             "interrupts",
             "loadavg",
+            "lockdep",
             "mdstat",
             "meminfo",
             "pressure/*",
@@ -36,13 +35,20 @@ pub(super) const FILES: &[Group] = &[
             "self/status",
             "stat",
             "swaps",
-            "vmstat",
         ],
     ),
-    ("proc/irq", &["default_smp_affinity", "*/smp_affinity_list"]),
+    (
+        "proc/irq",
+        &[
+            "default_smp_affinity",
+            "*/effective_affinity_list",
+            "*/smp_affinity_list",
+        ],
+    ),
     (
         "proc/sys/kernel",
         &[
+            "bpf_stats_enabled",
             "io_uring_disabled",
             "io_uring_group",
             "kptr_restrict",
@@ -61,6 +67,7 @@ pub(super) const FILES: &[Group] = &[
             "sched_schedstats",
             "soft_watchdog",
             "tainted",
+            "task_delayacct",
             "timer_migration",
             "unprivileged_bpf_disabled",
             "unprivileged_userns_clone",
@@ -171,6 +178,7 @@ pub(super) const FILES: &[Group] = &[
         "sys/devices/system/cpu/cpu*/cpuidle/state*",
         &["default_status", "disable", "latency", "name"],
     ),
+    ("sys/devices/system/edac/mc/mc*", &["ce_count", "ue_count"]),
     ("sys/devices/system/machinecheck/machinecheck*", &["ignore_ce"]),
     ("sys/devices/cpu_atom", &["cpus"]),
     ("sys/devices/cpu_core", &["cpus"]),
@@ -197,7 +205,7 @@ pub(super) const FILES: &[Group] = &[
         &["free_hugepages", "nr_hugepages"],
     ),
     ("sys/kernel/mm/ksm", &["run"]),
-    ("sys/kernel/debug/sched", &["preempt"]),
+    ("sys/kernel", &["security/lockdown", "tracing/current_tracer"]),
     ("sys/hypervisor", &["type"]),
     (
         "sys/class/dmi/id",
@@ -214,7 +222,7 @@ pub(super) const FILES: &[Group] = &[
     ),
     ("sys/class/hwmon/hwmon*", &["name", "temp*_*"]),
     ("sys/class/thermal/thermal_zone*", &["temp", "type"]),
-    ("sys/class/power_supply/*", &["online", "status", "type"]),
+    ("sys/class/power_supply/*", &["online", "scope", "status", "type"]),
     ("sys/module", &["nvme/parameters/*", "nvme_core/parameters/*"]),
     ("sys/module", &["pcie_aspm/parameters/policy", "haltpoll/parameters/*"]),
     ("sys/module/intel_idle/parameters", &["max_cstate"]),
@@ -230,6 +238,7 @@ pub(super) const FILES: &[Group] = &[
             "device",
             "device/firmware_rev",
             "device/model",
+            "device/power/pm_qos_latency_tolerance_us",
             "device/rev",
             "holders/*",
             "loop/backing_file",
@@ -243,6 +252,7 @@ pub(super) const FILES: &[Group] = &[
     (
         "sys/block/*/queue",
         &[
+            "add_random",
             "dax",
             "fua",
             "io_poll",
@@ -294,6 +304,7 @@ pub(super) const OF_EACH_DEVICE: &[&str] = &[
     "link/l1_aspm",
     "max_link_speed",
     "max_link_width",
+    "msi_irqs/*",
     "numa_node",
     "power/control",
     "queue_count",

@@ -45,8 +45,14 @@ impl Redactor {
     pub(super) fn content(&mut self, path: &str, text: &str) -> String {
         let name = path.rsplit('/').next().unwrap_or(path);
         let text = match (path, name) {
-            ("proc/cmdline", _) => performance_parameters(text),
+            ("proc/cmdline", _) => match performance_parameters(text) {
+                // An empty file would count as one that cannot be read.
+                none if none.is_empty() && !text.is_empty() => "quiet".into(),
+                some => some,
+            },
             ("proc/cpuinfo", _) => thinned(text),
+            // Long, and only that it is there counts.
+            ("proc/lockdep", _) => String::new(),
             ("proc/stat", _) => cut_intr(text),
             ("proc/1/environ", _) => container_of(text),
             ("proc/self/mountinfo", _) => self.lines(text, Self::mount_line),
@@ -61,9 +67,7 @@ impl Redactor {
             ("proc/self/status", _) => kept(text, known::is_status),
             (_, "backing_file") => self.path(text.trim()),
             (_, "comm") if !known::is_process(text.trim()) => "x".to_owned(),
-            _ if path.starts_with("boot/") || name == "config" => {
-                kept(text, known::is_config)
-            }
+            _ if path.starts_with("boot/") => kept(text, known::is_config),
             _ => text.to_owned(),
         };
         if has_versions(path, name) { text } else { self.scrub(&text) }

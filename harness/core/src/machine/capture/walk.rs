@@ -12,7 +12,9 @@ use super::{
     files::{FILES, OF_EACH_DEVICE, OF_EACH_GROUP},
     redact::Redactor,
 };
-use crate::machine::{allowed::group_directories, root::Root};
+use crate::machine::{
+    allowed::group_directories, environment::kernel_configuration, root::Root,
+};
 
 /// Larger than `/proc/interrupts` of 512 CPUs and 1,000 vectors; a longer file
 /// is cut after a whole line.
@@ -41,6 +43,7 @@ pub fn capture(root: &Root) -> Archive {
             walk.step(PathBuf::new(), &parts(&directory.join(name)));
         }
     }
+    walk.kernel_configuration();
     walk.devices();
     walk.archive
 }
@@ -67,7 +70,22 @@ impl Walk<'_> {
             true => self.root.entries(&directory),
             false => vec![(*first).to_owned()],
         };
-        for name in names.iter().filter(|name| matches(first, name)) {
+        // A class without a device (no battery) is a fact too.
+        let class = self.root.path(&directory);
+        if names.is_empty()
+            && directory.parent() == Some(Path::new("sys/class"))
+            && class.is_dir()
+        {
+            self.insert(&directory, Entry::Directory);
+        }
+        // Of the names in /proc those of processes: `self` is one of them.
+        let is_process = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
+        let any_process = *first == "*" && directory == Path::new("proc");
+        for name in names
+            .iter()
+            .filter(|name| matches(first, name))
+            .filter(|name| !any_process || is_process(name))
+        {
             self.enter(directory.join(name), rest);
         }
     }
@@ -125,6 +143,17 @@ impl Walk<'_> {
         }
     }
 
+    /// Readable, wherever this kernel has it, compressed or not.
+    fn kernel_configuration(&mut self) {
+        let release = self.root.read_word("proc/sys/kernel/osrelease");
+        let config = kernel_configuration(self.root);
+        if let (Some(release), Some(config)) = (release, config) {
+            let path = format!("boot/config-{release}");
+            let shown = self.redactor.content(&path, &config);
+            self.insert(Path::new(&path), Entry::File(shown));
+        }
+    }
+
     /// What the devices that were met inherit from the buses above them.
     fn devices(&mut self) {
         let mut above = BTreeSet::new();
@@ -140,7 +169,7 @@ impl Walk<'_> {
         }
         for directory in above {
             for name in OF_EACH_DEVICE {
-                self.step(directory.clone(), &[name]);
+                self.step(directory.clone(), &parts(Path::new(name)));
             }
         }
     }

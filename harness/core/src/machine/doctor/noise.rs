@@ -237,7 +237,12 @@ fn irqbalance(patient: &Patient) -> Result<Observation, Unknown> {
 }
 
 fn interrupts(patient: &Patient) -> Result<Observation, Unknown> {
-    let cpus = patient.cpus()?;
+    // Isolated CPUs are taken before others, and others must serve devices.
+    let isolated = patient.list("sys/devices/system/cpu/isolated")?;
+    let mut cpus = patient.cpus()?;
+    if !isolated.intersection(&cpus).is_empty() {
+        cpus = isolated.intersection(&cpus);
+    }
     let (mut here, mut all) = (0usize, 0usize);
     for name in patient.root.entries("proc/irq") {
         if !name.bytes().all(|byte| byte.is_ascii_digit()) {

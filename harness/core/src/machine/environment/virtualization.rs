@@ -162,9 +162,14 @@ impl Container {
         if let Some(kind) = named {
             return Container::Inside(kind.to_owned());
         }
-        let Some(groups) = root.read("proc/1/cgroup") else {
-            return Container::Unknown;
+        let groups = root.read("proc/1/cgroup").unwrap_or_default();
+        // `0::/init.scope`: a text without such a line says nothing.
+        let is_group = |line: &str| {
+            line.splitn(3, ':').nth(2).is_some_and(|path| path.starts_with('/'))
         };
+        if !groups.lines().any(is_group) {
+            return Container::Unknown;
+        }
         for kind in ["docker", "kubepods", "lxc", "libpod", "containerd"] {
             if groups.contains(kind) {
                 return Container::Inside(kind.to_owned());
