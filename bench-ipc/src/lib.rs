@@ -58,5 +58,6 @@ mod suite {
         prepare: |_| Ok(Box::new(NoTarget)),
         forecast: |_| Ok(Forecast::default()),
         checks: Vec::new,
+        devices: |_| Vec::new(),
     };
 }

@@ -44,4 +44,5 @@ pub const SUITE: Suite = Suite {
     prepare: |_| Ok(Box::new(NoTarget)),
     forecast: |_| Ok(Forecast::default()),
     checks: doctor::checks,
+    devices: |_| Vec::new(),
 };

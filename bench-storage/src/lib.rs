@@ -3,7 +3,7 @@
 //!
 //! `experiments` asks the questions, `variants` has one file per way to read
 //! or write, `engine` the hot loops that they share, `target` what is read and
-//! written, `source` and `sink` how a worker sees it, `path`, `durability` and
+//! written, `guard` what may be written at all, `source` and `sink` how a worker sees it, `path`, `durability` and
 //! `probe` what a row may claim and what a machine can run.
 
 pub mod addresses;
@@ -14,6 +14,7 @@ pub mod durability;
 pub mod engine;
 pub mod experiments;
 pub mod extents;
+pub mod guard;
 pub mod load;
 pub mod path;
 pub mod probe;
@@ -35,4 +36,5 @@ pub const SUITE: Suite = Suite {
     prepare: target::prepare,
     forecast: target::forecast,
     checks: doctor::checks,
+    devices: target::devices,
 };

@@ -227,11 +227,15 @@ fn forgoes_flushes(option: &str) -> bool {
 
 /// Whether the trial overwrote, and did not allocate as well.
 fn state_extents(evidence: &mut Evidence, sink: &Sink) {
+    // A device has no extents.
+    let Some(kind) = sink.target().filesystem.as_deref() else {
+        evidence.prove("overwrites", "in place");
+        return;
+    };
     let copies = ["btrfs", "zfs", "bcachefs", "nilfs2", "f2fs"];
-    let kind = sink.target().filesystem.as_deref();
-    let word = match kind {
-        Some(kind) if copies.contains(&kind) => "elsewhere: copy on write",
-        _ => "in place",
+    let word = match copies.contains(&kind) {
+        true => "elsewhere: copy on write",
+        false => "in place",
     };
     evidence.prove("overwrites", word);
     let found =

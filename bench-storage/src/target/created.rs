@@ -42,8 +42,7 @@ pub(super) fn create(
     check(place, bytes)?;
     let file = open_unnamed(place)?;
     // Written past the page cache, there is nothing to drop from it later.
-    write_whole(&file, bytes, contents)
-        .and_then(|()| file.sync_all())
+    write_synced(&file, bytes, contents)
         .map_err(|error| refusals::failed("writing in", &place.path, &error))?;
     Ok(file)
 }
@@ -160,6 +159,19 @@ fn open_and_unlink(directory: &Path, journal: &Journal) -> io::Result<File> {
             Err(error)
         }
     }
+}
+
+/// Writes all of it and makes it durable.
+///
+/// # Errors
+/// What write(2) or fsync(2) said.
+pub(super) fn write_synced(
+    file: &File,
+    bytes: u64,
+    contents: Seeded,
+) -> io::Result<()> {
+    write_whole(file, bytes, contents)?;
+    file.sync_all()
 }
 
 fn write_whole(file: &File, bytes: u64, contents: Seeded) -> io::Result<()> {

@@ -1,11 +1,12 @@
 //! What a session reads (a file that the run creates, an existing file, or a
 //! block device), and what it writes: another file that the run creates.
 //!
-//! **Invariant**: nothing here writes to a file or device that was there
-//! before. What is created has no name (`O_TMPFILE`), so that nothing is left
+//! **Invariant**: nothing here writes to a file that was there before, nor to a
+//! device that the guard has not cleared. What is created has no name (`O_TMPFILE`), so that nothing is left
 //! behind however the run ends.
 
 mod created;
+mod devices;
 mod existing;
 mod interrupts;
 mod place;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::{contents::Seeded, experiments::DURABLE_WRITE};
 pub use created::CREATED_BYTES;
 pub(crate) use created::free_bytes;
+pub use devices::devices;
 pub use existing::TARGET_MIN_BYTES;
 pub use written::WRITTEN_BYTES;
 
@@ -270,12 +272,10 @@ fn forecast_written(
     request: &SessionRequest,
     forecast: &mut Forecast,
 ) -> Result<(), Refusal> {
-    let place = written::place_for(root, request)?;
-    // Beside what is created to be read.
-    created::check(&place, WRITTEN_BYTES + forecast.bytes_written)?;
-    forecast.bytes_written += WRITTEN_BYTES;
-    let text = created_text(&place, WRITTEN_BYTES);
-    forecast.touches.push(format!("{text}; trials overwrite it"));
+    let beside = forecast.bytes_written;
+    let (bytes, touch) = written::forecast(root, request, beside)?;
+    forecast.bytes_written += bytes;
+    forecast.touches.push(touch);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
-//! The file that experiments write: made for the run, never one that was
-//! there before.
+//! What experiments write to: a file made for the run, or a block device that
+//! the guard has cleared and whose word was said. Never a file that was there
+//! before.
 
 use std::path::Path;
 
@@ -10,27 +11,50 @@ use harness::{
 
 use super::{
     Choice, Contents, Held, Seeded, Writable, choose, created, hold,
-    place::{self, Place},
+    place::{self, Place, size_text},
     refusals::{self, describe},
 };
-use crate::durability::bears_on_durability;
+use crate::{
+    contents::BLOCK_BYTES,
+    durability::bears_on_durability,
+    guard::{self, Cleared, Unsafe},
+};
 
 /// 16 writers get 16 MiB each, the size of a log segment of PostgreSQL.
 pub const WRITTEN_BYTES: u64 = 256 << 20;
 
-/// Creates the file and writes it whole, so that trials overwrite and nothing
-/// is allocated while measuring.
+/// A device with less has no room for 16 regions worth the name.
+const DEVICE_MIN_BYTES: u64 = 16 << 20;
+
+/// Writes it whole, so that trials overwrite and nothing is allocated while
+/// measuring.
 ///
 /// # Errors
-/// `--target` names something to read, or the file cannot be.
+/// `--target` names what may not be written, or the file cannot be created.
 pub(super) fn prepare(
     root: &Root,
     request: &SessionRequest,
     bytes: u64,
 ) -> Result<Held, Refusal> {
-    let place = place_for(root, request)?;
     let contents = Seeded { run_id: request.run_id, seed: request.seed };
-    let file = created::create(&place, bytes, contents)?;
+    let (file, bytes, place) = match choose(request) {
+        Choice::Create { directory } => {
+            let place = place::inspect(root, &directory)?;
+            let file = created::create(&place, bytes, contents)?;
+            (file, bytes, place)
+        }
+        Choice::Existing { path } => {
+            let said = request.allow_destroy.as_deref();
+            let Cleared { file, device } = guard::clear(root, &path, said)
+                .map_err(|reason| refuse(&path, &reason))?;
+            let bytes = room(&path, device.size_bytes, bytes)?;
+            created::write_synced(&file, bytes, contents).map_err(|error| {
+                refusals::failed("writing to", &path, &error)
+            })?;
+            let device = Some(device);
+            (file, bytes, Place { path, filesystem: None, device })
+        }
+    };
     let options = place.filesystem.iter().flat_map(|f| f.options.iter());
     let mount_options =
         options.filter(|o| bears_on_durability(o)).cloned().collect();
@@ -40,34 +64,73 @@ pub(super) fn prepare(
     Ok(held)
 }
 
-/// Where it would be created.
+/// What `prepare` would write, beside so many bytes elsewhere, in words.
 ///
 /// # Errors
 /// As `prepare`, as far as that can be told without writing.
-pub(super) fn place_for(
+pub(super) fn forecast(
     root: &Root,
     request: &SessionRequest,
-) -> Result<Place, Refusal> {
+    beside: u64,
+) -> Result<(u64, String), Refusal> {
     match choose(request) {
-        Choice::Create { directory } => place::inspect(root, &directory),
-        Choice::Existing { path } => Err(refuse(&path)),
+        Choice::Create { directory } => {
+            let place = place::inspect(root, &directory)?;
+            created::check(&place, WRITTEN_BYTES + beside)?;
+            let text = super::created_text(&place, WRITTEN_BYTES);
+            Ok((WRITTEN_BYTES, format!("{text}; trials overwrite it")))
+        }
+        Choice::Existing { path } => {
+            let said = request.allow_destroy.as_deref();
+            // Opens it for writing, and closes it again.
+            let Cleared { device, .. } = guard::clear(root, &path, said)
+                .map_err(|reason| refuse(&path, &reason))?;
+            let bytes = room(&path, device.size_bytes, WRITTEN_BYTES)?;
+            let text = format!(
+                "{}: its first {} are overwritten, and what is there is lost",
+                path.display(),
+                size_text(bytes)
+            );
+            Ok((bytes, text))
+        }
     }
 }
 
-fn refuse(path: &Path) -> Refusal {
-    let name = path.display();
-    const REMEDY: &str = "name a directory with `--target DIR`, or leave \
+/// How much of a device is written.
+fn room(path: &Path, size: Option<u64>, wanted: u64) -> Result<u64, Refusal> {
+    let size = size.unwrap_or(0);
+    if size < DEVICE_MIN_BYTES {
+        return Err(refusals::usage(
+            format!(
+                "{} has {}; at least {} are needed to write",
+                path.display(),
+                size_text(size),
+                size_text(DEVICE_MIN_BYTES)
+            ),
+            "name a larger device, or a directory to create a file in",
+        ));
+    }
+    let block = BLOCK_BYTES as u64;
+    Ok(size.min(wanted) / block * block)
+}
+
+fn refuse(path: &Path, reason: &Unsafe) -> Refusal {
+    const DIRECTORY: &str = "name a directory with `--target DIR`, or leave \
          `--target` out: the run then creates a file to write to";
-    match path.metadata() {
-        Ok(_) => refusals::unsafe_target(
+    const DEVICES: &str = "`bypass list --devices` tells what may be done to \
+         which device, and its word; or name a directory with `--target DIR` \
+         to write to a file in it";
+    match (reason, path.metadata()) {
+        (Unsafe::NoDevice(name), Ok(_)) => refusals::unsafe_target(
             format!(
                 "{name} was there before the run, and this experiment writes; \
                  it writes to nothing but a file of its own"
             ),
-            REMEDY,
+            DIRECTORY,
         ),
-        Err(error) => {
-            refusals::usage(format!("{name}: {}", describe(&error)), REMEDY)
+        (Unsafe::NoDevice(name), Err(error)) => {
+            refusals::usage(format!("{name}: {}", describe(&error)), DIRECTORY)
         }
+        _ => refusals::unsafe_target(reason.to_string(), DEVICES),
     }
 }

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod loops;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
@@ -63,6 +65,7 @@ pub fn request(target: Option<&Path>, directory: &Path) -> SessionRequest {
         seed: SEED,
         run_id: RUN_ID,
         experiments: Vec::new(),
+        allow_destroy: None,
     }
 }
 

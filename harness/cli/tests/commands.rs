@@ -251,3 +251,63 @@ fn a_closed_pipe_is_success() {
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("wait").code(), Some(0));
 }
+
+/// What `bypass list --devices --json` says.
+fn devices() -> Vec<serde_json::Value> {
+    let output = bypass(&["list", "--devices", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("a JSON array")
+}
+
+#[test]
+fn each_device_has_a_word_or_a_reason() {
+    let output = bypass(&["list", "--devices"]);
+    assert_eq!(output.status.code(), Some(0));
+    let listing = text(&output.stdout);
+    for device in devices() {
+        let path = device["path"].as_str().expect("a path");
+        assert!(listing.contains(path), "{path} in:\n{listing}");
+        let reasons = device["no_write"].as_array().expect("a list");
+        let word = &device["allow_destroy"];
+        assert_eq!(word.is_null(), !reasons.is_empty(), "{device}");
+        assert_eq!(device["writable"], !word.is_null(), "{device}");
+    }
+}
+
+#[test]
+fn a_device_that_may_not_be_written_ends_with_5_whatever_is_said() {
+    let found = devices();
+    let unsafe_one = found.iter().find(|d| d["allow_destroy"].is_null());
+    let Some(path) = unsafe_one.and_then(|device| device["path"].as_str())
+    else {
+        eprintln!("SKIPPED: no such device here");
+        return;
+    };
+    let root = scratch();
+    let results = root.path().to_str().expect("UTF-8");
+    for word in [&[][..], &["--allow-destroy", "yes"]] {
+        for mode in [&["--dry-run"][..], &["--quick"]] {
+            let mut arguments = vec![
+                "run",
+                "durable-write-4k",
+                "--target",
+                path,
+                "--results",
+                results,
+            ];
+            arguments.extend(word.iter().chain(mode));
+            let output = bypass(&arguments);
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert_eq!(output.status.code(), Some(5), "{said}");
+            assert!(said.contains("may not be written"), "{said}");
+            assert!(said.contains("list --devices"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_word_needs_a_target() {
+    let output = bypass(&["run", "--dry-run", "--allow-destroy", "word"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--target"));
+}

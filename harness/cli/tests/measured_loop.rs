@@ -121,6 +121,7 @@ fn created() -> Option<Box<dyn Session>> {
         seed: 1,
         run_id: 1,
         experiments: Vec::new(),
+        allow_destroy: None,
     };
     match (bench_storage::SUITE.prepare)(&request) {
         Ok(session) => Some(session),

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use crate::{
-    machine::{cpu_set::Cpu, doctor::Check},
+    machine::{cpu_set::Cpu, doctor::Check, root::Root},
     measure::trial::{Outcome, Trial, TrialError},
 };
 
@@ -23,6 +23,9 @@ pub struct Suite {
     pub forecast: fn(&SessionRequest) -> Result<Forecast, Refusal>,
     /// What this suite wants of a machine beside what all suites want.
     pub checks: fn() -> Vec<Check>,
+    /// The devices of this machine that `--target` can name, and what may be
+    /// done to each.
+    pub devices: fn(&Root) -> Vec<DeviceReport>,
 }
 
 impl fmt::Debug for Suite {
@@ -264,6 +267,9 @@ pub struct SessionRequest {
     pub run_id: u64,
     /// The experiments that will run.
     pub experiments: Vec<String>,
+    /// `--allow-destroy`, if given: the word of the device that may be
+    /// written.
+    pub allow_destroy: Option<String>,
 }
 
 /// What one session works on. Dropping it puts everything back.
@@ -326,4 +332,20 @@ pub enum RefusalKind {
     Environment,
     /// It could destroy data.
     UnsafeTarget,
+}
+
+/// What may be done to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceReport {
+    /// What `--target` calls it.
+    pub path: String,
+    /// What it is, in a few words.
+    pub about: String,
+    /// Why it may not be read, if it may not.
+    pub no_read: Option<String>,
+    /// Why it may not be written; it may, with its word, when this is empty.
+    pub no_write: Vec<String>,
+    /// What `--allow-destroy` must say before it is written. Only a device
+    /// that may be written has one.
+    pub word: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! `bypass list`: what there is, what it needs, and whether it runs here.
+//! `bypass list`: what there is, what it needs, and whether it runs here; with
+//! `--devices` what may be done to this machine's devices.
 
 use clap::Args;
 use harness::{
@@ -11,7 +12,10 @@ use harness::{
         filter::{Filter, select},
         output,
     },
-    suite::{Availability, CpuNeed, Experiment, ProbeRequest, Role, Suite},
+    suite::{
+        Availability, CpuNeed, DeviceReport, Experiment, ProbeRequest, Role,
+        Suite,
+    },
 };
 
 /// Arguments of `bypass list`.
@@ -19,6 +23,10 @@ use harness::{
 pub struct List {
     /// Globs on ids and `key=value` terms.
     filters: Vec<Filter>,
+    /// The devices of this machine instead: what each is, whether it may be
+    /// read and written, and the word that allows writing.
+    #[arg(long, conflicts_with = "filters")]
+    devices: bool,
     /// One JSON document on standard output.
     #[arg(long)]
     json: bool,
@@ -27,6 +35,9 @@ pub struct List {
 impl List {
     /// Runs the command.
     pub fn run(self, suites: &[Suite]) -> anyhow::Result<Exit> {
+        if self.devices {
+            return self.show_devices(suites);
+        }
         let selected = select(suites, &self.filters, None)?;
         let cpus = usable_cpus();
         let text = if self.json {
@@ -55,6 +66,45 @@ impl List {
         };
         crate::printed(output::write_stdout(&text))
     }
+
+    fn show_devices(&self, suites: &[Suite]) -> anyhow::Result<Exit> {
+        let root = Root::system();
+        let devices: Vec<DeviceReport> =
+            suites.iter().flat_map(|suite| (suite.devices)(&root)).collect();
+        let text = if self.json {
+            let list: Vec<_> = devices.iter().map(device_json).collect();
+            format!("{:#}\n", serde_json::Value::from(list))
+        } else if devices.is_empty() {
+            "no block device that has a size\n".to_owned()
+        } else {
+            devices.iter().map(device_text).collect()
+        };
+        crate::printed(output::write_stdout(&text))
+    }
+}
+
+fn device_text(device: &DeviceReport) -> String {
+    let read = device.no_read.as_deref().unwrap_or("yes");
+    let write = match &device.word {
+        Some(word) => format!("yes, with --allow-destroy {word}"),
+        None => format!("no: {}", device.no_write.join("; ")),
+    };
+    format!(
+        "{}  {}\n    read   {read}\n    write  {write}\n",
+        device.path, device.about
+    )
+}
+
+fn device_json(device: &DeviceReport) -> serde_json::Value {
+    serde_json::json!({
+        "path": device.path,
+        "about": device.about,
+        "readable": device.no_read.is_none(),
+        "no_read": device.no_read,
+        "writable": device.word.is_some(),
+        "no_write": device.no_write,
+        "allow_destroy": device.word,
+    })
 }
 
 /// In order of preference; empty if the machine cannot be read, and then the

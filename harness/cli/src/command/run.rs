@@ -79,10 +79,14 @@ pub struct Run {
     #[arg(long, value_name = "LIST", value_parser = some_cpus)]
     cpus: Option<CpuSet>,
     /// What storage works on: a directory in which files are created, an
-    /// existing file or a block device (both are only read, and refused by
-    /// experiments that write).
+    /// existing file or a block device (both are only read; see
+    /// --allow-destroy).
     #[arg(long, value_name = "PATH")]
     target: Option<PathBuf>,
+    /// Lets experiments that write destroy what is on the block device that
+    /// --target names: the word that `bypass list --devices` prints for it.
+    #[arg(long, value_name = "WORD", requires = "target")]
+    allow_destroy: Option<String>,
     /// Only experiments that carry this tag, such as `core`.
     #[arg(long)]
     tag: Option<String>,
@@ -90,7 +94,7 @@ pub struct Run {
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "filters", "results", "label", "quick", "precise", "smoke", "blocks",
         "sessions", "window", "warmup", "practical", "seed", "cpus", "target",
-        "tag", "dry_run", "config", "print_config",
+        "allow_destroy", "tag", "dry_run", "config", "print_config",
     ])]
     resume: Option<PathBuf>,
     /// Show the plan, the time, the bytes to be written and the devices
@@ -227,6 +231,8 @@ impl Run {
         if let Some(cpus) = settings.text("cpus") {
             options.cpus = Some(some_cpus(cpus).map_err(invalid)?);
         }
+        // From the command line alone: no file and no variable can give it.
+        options.allow_destroy.clone_from(&self.allow_destroy);
         if let Some(target) = path_of(&self.target, settings, "target") {
             // Sessions and resumption may have another working directory.
             let absolute = std::path::absolute(&target);

@@ -436,6 +436,7 @@ mod tests {
         prepare: |_| Ok(Box::new(NoTarget)),
         forecast: |_| Ok(Forecast::default()),
         checks: Vec::new,
+        devices: |_| Vec::new(),
     };
 
     fn keys(filters: &[&str], tag: Option<&str>) -> Vec<String> {

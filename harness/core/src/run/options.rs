@@ -82,6 +82,10 @@ pub struct RunOptions {
     pub cpus: Option<CpuSet>,
     /// What storage works on.
     pub target: Option<PathBuf>,
+    /// The word of the device that may be written. It is not stored: no file
+    /// can give it, so that it has to be said again for each run.
+    #[serde(skip)]
+    pub allow_destroy: Option<String>,
     /// Refuse a machine that is not fit for a publishable result.
     pub strict: bool,
     /// Only shows that everything runs: no verdict is expected, so any number
@@ -111,6 +115,7 @@ impl RunOptions {
             seed,
             cpus: None,
             target: None,
+            allow_destroy: None,
             strict: false,
             smoke: false,
             practical_ratio: 0.02,

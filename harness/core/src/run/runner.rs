@@ -313,6 +313,7 @@ fn request(
         seed: options.seed,
         run_id: run_number,
         experiments: planned.iter().map(|p| p.experiment.key()).collect(),
+        allow_destroy: options.allow_destroy.clone(),
     }
 }
 

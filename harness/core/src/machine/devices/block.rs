@@ -195,9 +195,14 @@ fn find_in_fixture(
     path: &Path,
     depth: usize,
 ) -> Option<BlockDevice> {
-    if let Ok(name) = path.strip_prefix("/dev") {
+    let node = root
+        .resolve(path)
+        .map_or_else(|| path.to_owned(), |found| Path::new("/").join(found));
+    if let Ok(name) = node.strip_prefix("/dev") {
         let class = Path::new("sys/class/block").join(name);
-        let number = root.read(class.join("dev"))?;
+        let Some(number) = root.read(class.join("dev")) else {
+            return nvme_by_generic_name(root, name.to_str()?, depth);
+        };
         return find_by_number(root, DeviceNumber::parse(&number)?, depth);
     }
     find_by_number(root, mount_of(root, path)?.number?, depth)
@@ -226,6 +231,14 @@ fn nvme_generic(
     depth: usize,
 ) -> Option<BlockDevice> {
     let name = root.link_name(format!("sys/dev/char/{number}"))?;
+    nvme_by_generic_name(root, &name, depth)
+}
+
+fn nvme_by_generic_name(
+    root: &Root,
+    name: &str,
+    depth: usize,
+) -> Option<BlockDevice> {
     let block = format!("nvme{}", name.strip_prefix("ng")?);
     root.exists(format!("sys/block/{block}"))
         .then(|| read_whole(root, &block, depth))

@@ -11,7 +11,7 @@ use crate::machine::root::Root;
 
 /// One line of `/proc/self/mountinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::machine) struct Mount {
+pub struct Mount {
     /// Device number of the files on it.
     pub number: Option<DeviceNumber>,
     /// Which directory of the file system is mounted.
@@ -122,7 +122,7 @@ pub(super) fn existing_ancestor(path: &Path) -> Option<PathBuf> {
 }
 
 /// The mount table in order; lines that cannot be read are left out.
-pub(in crate::machine) fn mounts(root: &Root) -> Vec<Mount> {
+pub fn mounts(root: &Root) -> Vec<Mount> {
     let path = root.path("proc/self/mountinfo");
     let Ok(bytes) = std::fs::read(path) else { return Vec::new() };
     bytes.split(|&byte| byte == b'\n').filter_map(parse_line).collect()

@@ -14,7 +14,7 @@ pub use block::{
     BlockDevice, BlockKind, block_device_by_number, block_device_of,
     block_devices,
 };
-pub use filesystem::{Filesystem, filesystem_of};
+pub use filesystem::{Filesystem, Mount, filesystem_of, mounts};
 pub use network::{NetworkInterface, network_interfaces};
 pub use pci::PciLink;
 pub use text::text;

@@ -1,0 +1,293 @@
+//! The guard before real devices: loop devices that each test makes of a file
+//! of its own, and mounts that only a child's namespace has. Needs root.
+
+mod support;
+
+use std::{
+    ffi::CString,
+    fs,
+    os::unix::{ffi::OsStrExt, fs::symlink, process::CommandExt},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use bench_storage::{SUITE, contents::checksum, guard, target::prepare_sized};
+use harness::{
+    machine::Root,
+    suite::{RefusalKind, Role, SessionRequest},
+};
+use support::{
+    TARGET_BYTES, alone, cpus, experiment, loops::LoopDevice, proof,
+    real_directory, request, skip, trial,
+};
+
+const DIRECT: &str = "storage/durable-write-4k depth=1 o_direct=yes \
+     op_bytes=4096 pattern=sequential";
+
+/// A file of zeros and a loop device made of it, or a loud skip.
+struct Disk {
+    device: LoopDevice,
+    image: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Disk {
+    fn blank() -> Option<Self> {
+        Self::made_by(&[])
+    }
+
+    /// On which a program, such as mkfs, was let loose first.
+    fn made_by(program: &[&str]) -> Option<Self> {
+        let directory = real_directory()?;
+        let image = directory.path().join("image");
+        fs::write(&image, vec![0; 64 << 20]).expect("an image");
+        if let [name, arguments @ ..] = program {
+            let made = Command::new(name).args(arguments).arg(&image).output();
+            if !made.is_ok_and(|output| output.status.success()) {
+                skip(&format!("no {name} here"));
+                return None;
+            }
+        }
+        match LoopDevice::attach(&image) {
+            Ok(device) => Some(Self { device, image, directory }),
+            Err(error) => {
+                skip(&format!("no loop device: {error}"));
+                None
+            }
+        }
+    }
+
+    fn checksum(&self) -> u64 {
+        checksum(&fs::read(&self.image).expect("the image"))
+    }
+
+    fn asking(&self, path: &Path, word: Option<&str>) -> SessionRequest {
+        let mut request = request(Some(path), self.directory.path());
+        request.experiments = vec![DIRECT.to_owned()];
+        request.allow_destroy = word.map(str::to_owned);
+        request
+    }
+
+    /// Refused by this name with these words, whatever is said, and not a
+    /// byte of it changed.
+    fn refuses(&self, path: &Path, words: &str) {
+        let before = self.checksum();
+        let judgement = guard::judge(&Root::system(), path).expect("a device");
+        let reasons = judgement.reasons.join("; ");
+        assert!(reasons.contains(words), "{path:?}: {reasons}");
+        assert_eq!(judgement.word, None, "{path:?}");
+        for word in [None, Some("please"), Some(self.word().as_str())] {
+            let request = self.asking(path, word);
+            let refusal = (SUITE.prepare)(&request).expect_err("refused");
+            assert_eq!(refusal.kind, RefusalKind::UnsafeTarget, "{refusal}");
+            assert!(refusal.what.contains(words), "{refusal}");
+            let refusal = (SUITE.forecast)(&request).expect_err("refused");
+            assert_eq!(refusal.kind, RefusalKind::UnsafeTarget, "{refusal}");
+        }
+        assert_eq!(self.checksum(), before, "{path:?} was written to");
+    }
+
+    fn word(&self) -> String {
+        let metadata = fs::metadata(&self.image).expect("the image");
+        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        format!("loop-inode-{inode}")
+    }
+}
+
+#[test]
+fn a_blank_loop_device_is_written_only_with_its_word() {
+    let Some(disk) = Disk::blank() else { return };
+    let before = disk.checksum();
+    let node = disk.device.node.clone();
+    let judgement = guard::judge(&Root::system(), &node).expect("a device");
+    assert_eq!(judgement.reasons, [""; 0]);
+    assert_eq!(judgement.word, Some(disk.word()));
+    let report = (SUITE.devices)(&Root::system());
+    let path = node.to_string_lossy();
+    let own = report.iter().find(|r| r.path == path).expect("listed");
+    assert_eq!(own.word, Some(disk.word()));
+    assert_eq!(own.no_read, None);
+    for word in [None, Some("please"), Some("loop-inode-1")] {
+        let request = disk.asking(&node, word);
+        let refusal = (SUITE.prepare)(&request).expect_err("refused");
+        assert_eq!(refusal.kind, RefusalKind::UnsafeTarget);
+        assert!(refusal.what.contains("--allow-destroy"), "{refusal}");
+        assert!(refusal.remedy.contains("list --devices"), "{refusal}");
+        assert!(!refusal.to_string().contains(&disk.word()), "{refusal}");
+    }
+    assert_eq!(disk.checksum(), before);
+}
+
+#[test]
+fn with_its_word_a_loop_device_is_written_where_it_was_said_and_held() {
+    let _alone = alone();
+    let Some(disk) = Disk::blank() else { return };
+    let node = disk.device.node.clone();
+    let request = disk.asking(&node, Some(disk.word().as_str()));
+    let forecast = (SUITE.forecast)(&request).expect("allowed");
+    assert_eq!(forecast.bytes_written, TARGET_BYTES);
+    assert!(forecast.touches[0].contains("what is there is lost"));
+    // A quarter of this is written.
+    let session = prepare_sized(&request, TARGET_BYTES).expect("allowed");
+    let busy = guard::judge(&Root::system(), &node).expect("a device");
+    assert!(busy.reasons.join("; ").contains("EBUSY"), "{busy:?}");
+    let own = session.own(DIRECT).expect("allowed").expect("its own");
+    assert!(own.label().ends_with("16 MiB"), "{}", own.label());
+    let experiment = experiment(DIRECT);
+    for variant in &experiment.variants {
+        if variant.id.starts_with("uring") && io_uring::IoUring::new(2).is_err()
+        {
+            skip("no io_uring");
+            continue;
+        }
+        let trial = trial(&experiment.params, own.target(), cpus(2), 200);
+        let outcome = (variant.worker)(&trial).expect(variant.id);
+        assert!(outcome.ops() > 0, "{}", variant.id);
+        assert!(outcome.evidence.verified_ops > 0, "{}", variant.id);
+        if variant.role == Role::Bound
+            || proof(&outcome, "medium") != Some("device")
+        {
+            continue;
+        }
+        let what = format!("{}: {:?}", variant.id, outcome.evidence);
+        assert_eq!(outcome.evidence.degraded, [""; 0], "{what}");
+        assert_eq!(proof(&outcome, "o_direct"), Some("yes"), "{what}");
+    }
+    drop(session);
+    let image = fs::read(&disk.image).expect("the image");
+    let (written, rest) = image.split_at(16 << 20);
+    assert!(written.chunks(4096).all(|block| block.iter().any(|b| *b != 0)));
+    assert!(rest.iter().all(|byte| *byte == 0), "written beyond its part");
+    let free = guard::judge(&Root::system(), &node).expect("a device");
+    assert_eq!(free.word, Some(disk.word()), "{:?}", free.reasons);
+}
+
+#[test]
+fn what_bears_a_mark_is_refused() {
+    for (program, mark) in [
+        (["mkfs.ext4", "-q", "-F"].as_slice(), "ext2, ext3 or ext4"),
+        (&["mkswap"], "the mark of swap"),
+    ] {
+        let Some(disk) = Disk::made_by(program) else { continue };
+        disk.refuses(&disk.device.node, mark);
+    }
+}
+
+#[test]
+fn a_device_with_a_partition_is_refused_and_so_is_the_partition() {
+    let Some(disk) = Disk::blank() else { return };
+    if let Err(error) = disk.device.add_partition(1 << 20, 32 << 20) {
+        skip(&format!("BLKPG: {error}"));
+        return;
+    }
+    disk.refuses(&disk.device.node, "has partitions: ");
+    let partition = disk.device.partition();
+    if !partition.exists() {
+        skip("nobody makes nodes for partitions here");
+        return;
+    }
+    disk.refuses(&partition, "a partition: only whole devices");
+}
+
+#[test]
+fn loops_that_share_a_file_or_a_device_are_refused() {
+    let Some(disk) = Disk::blank() else { return };
+    let second = LoopDevice::attach(&disk.image).expect("another loop");
+    disk.refuses(&disk.device.node, "is also what loop");
+    disk.refuses(&second.node, "is also what loop");
+    drop(second);
+    let above = LoopDevice::attach(&disk.device.node).expect("a loop above");
+    disk.refuses(&disk.device.node, "is also what loop");
+    disk.refuses(&above.node, "is another name of /dev/loop");
+}
+
+/// Runs an inner test of this binary in a mount namespace of its own.
+fn in_a_namespace(inner: &str) {
+    let mut command =
+        Command::new(std::env::current_exe().expect("this program"));
+    command.args([inner, "--exact", "--ignored", "--nocapture"]);
+    // SAFETY: between fork and exec only these two system calls are made,
+    // with constant arguments.
+    unsafe {
+        command.pre_exec(|| {
+            let flags = libc::MS_REC | libc::MS_PRIVATE;
+            let none = std::ptr::null();
+            if libc::unshare(libc::CLONE_NEWNS) != 0
+                || libc::mount(none, c"/".as_ptr(), none, flags, none.cast())
+                    != 0
+            {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    match command.output() {
+        Err(error) => skip(&format!("no mount namespace: {error}")),
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            eprint!("{complaint}");
+            assert!(output.status.success(), "{text}{complaint}");
+        }
+    }
+}
+
+fn mount(source: &Path, target: &Path, kind: &str, flags: libc::c_ulong) {
+    let text = |path: &Path| {
+        CString::new(path.as_os_str().as_bytes()).expect("no NUL")
+    };
+    let (source, target) = (text(source), text(target));
+    let kind = CString::new(kind).expect("no NUL");
+    // SAFETY: all strings are terminated and live through the call.
+    let status = unsafe {
+        libc::mount(
+            source.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            flags,
+            std::ptr::null(),
+        )
+    };
+    let error = std::io::Error::last_os_error();
+    assert_eq!(status, 0, "mount {source:?} on {target:?}: {error}");
+}
+
+#[test]
+#[ignore = "started by the test below, in a mount namespace"]
+fn inner_mounted() {
+    let program = ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0"];
+    let Some(disk) = Disk::made_by(&program) else { return };
+    let node = &disk.device.node;
+    let place = disk.directory.path().join("mounted");
+    let (bound, again) =
+        (disk.directory.path().join("bound"), place.join("lost+found"));
+    fs::create_dir(&place).expect("a mount point");
+    fs::create_dir(&bound).expect("a mount point");
+    // Read-only, so that ext4 itself writes nothing meanwhile.
+    mount(node, &place, "ext4", libc::MS_RDONLY);
+    mount(&again, &bound, "", libc::MS_BIND);
+    let link = disk.directory.path().join("link");
+    symlink(node, &link).expect("a symbolic link");
+    let alias = disk.directory.path().join("alias");
+    fs::write(&alias, "").expect("a file to mount over");
+    mount(node, &alias, "", libc::MS_BIND);
+    for path in [node, &link, &alias] {
+        disk.refuses(path, &format!("mounted at {}", place.display()));
+        disk.refuses(path, &format!("mounted at {}", bound.display()));
+    }
+    // The bind mount alone keeps the device in use.
+    let text = CString::new(place.as_os_str().as_bytes()).expect("no NUL");
+    // SAFETY: the string is terminated and lives through the call.
+    unsafe { libc::umount2(text.as_ptr(), libc::MNT_DETACH) };
+    disk.refuses(node, &format!("mounted at {}", bound.display()));
+    // Unmounted, what stands on it still speaks against writing.
+    let text = CString::new(bound.as_os_str().as_bytes()).expect("no NUL");
+    // SAFETY: as above.
+    unsafe { libc::umount2(text.as_ptr(), libc::MNT_DETACH) };
+    disk.refuses(node, "the mark of ext2, ext3 or ext4");
+}
+
+#[test]
+fn a_mounted_device_is_refused_by_every_name() {
+    in_a_namespace("inner_mounted");
+}
