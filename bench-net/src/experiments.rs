@@ -81,8 +81,6 @@ fn stream_of<F: Flow>(role: Role) -> Variant {
         about: F::ABOUT,
         role,
         bound: None,
-        // Where the receiver sleeps, the sender still never does; only both
-        // together may be held against the machine.
         spinning: F::SPINNING,
         probe: F::probe,
         worker: stream::worker::<F>,

@@ -27,3 +27,39 @@ pub fn lab(spec: &LabSpec) -> Availability {
         Err(error) => LabError::Child(error.to_string()).into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// What the probe says in a child that has no rights and cannot get any.
+    #[test]
+    fn a_lab_that_cannot_be_had_has_reason_and_remedy() {
+        let said = child::run(|| {
+            testing::without_rights();
+            testing::refuse_call(libc::SYS_unshare, None, libc::EPERM);
+            match lab(&LabSpec::default()) {
+                Availability::Available => Vec::new(),
+                Availability::Unavailable { reason, remedy } => {
+                    format!("{reason}|{remedy}").into_bytes()
+                }
+            }
+        });
+        let said = said.expect("child");
+        let said = String::from_utf8_lossy(&said);
+        let (reason, remedy) = said.split_once('|').expect("unavailable");
+        assert!(reason.contains("no user namespace"), "{reason}");
+        assert!(remedy.contains("root"), "{remedy}");
+    }
+
+    #[test]
+    fn probing_leaves_this_process_where_it_was() {
+        let namespace = || {
+            std::fs::read_link("/proc/thread-self/ns/net").expect("namespace")
+        };
+        let before = namespace();
+        let _ = lab(&LabSpec::default());
+        assert_eq!(namespace(), before);
+    }
+}

@@ -222,8 +222,8 @@ fn send<F: Flow>(
 ) -> Sent {
     let started = Instant::now();
     let ended = loop {
-        // A batch between two looks, or 64 single frames: a look at a line
-        // that nobody writes to costs nothing beside a system call.
+        // A look at two lines that nobody writes to costs nothing beside a
+        // system call.
         if stop.load(Ordering::Relaxed) || lifeline.is_cut() {
             break sender.finish();
         }

@@ -13,6 +13,11 @@ use harness::{
     suite::{Availability, Params, ProbeRequest},
 };
 
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp,
+    SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+
 use crate::{
     lab::{Lab, LabError, LabSpec, child},
     ways::Way,
@@ -97,4 +102,46 @@ pub(crate) fn in_child(check: impl FnOnce() -> Result<(), LabError>) {
         Ok(said) => eprintln!("{}", String::from_utf8_lossy(&said)),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Drops all capabilities of this child: capset(2) with three empty sets.
+pub(crate) fn without_rights() {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0];
+    let sets = [0_u32; 6];
+    // SAFETY: the header names version 3 and this thread; that version has
+    // two structures of three words, which `sets` holds.
+    let status = unsafe {
+        libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr())
+    };
+    assert_eq!(status, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// From now on a system call (with this first argument) fails in this child.
+pub(crate) fn refuse_call(
+    call: libc::c_long,
+    first: Option<libc::c_int>,
+    errno: i32,
+) {
+    let rules = first
+        .map(|value| {
+            let condition = SeccompCondition::new(
+                0,
+                SeccompCmpArgLen::Dword,
+                SeccompCmpOp::Eq,
+                u64::try_from(value).expect("a family"),
+            );
+            SeccompRule::new(vec![condition.expect("condition")]).expect("rule")
+        })
+        .into_iter()
+        .collect();
+    let filter = SeccompFilter::new(
+        [(call, rules)].into_iter().collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.unsigned_abs()),
+        TargetArch::try_from(std::env::consts::ARCH).expect("architecture"),
+    )
+    .expect("filter");
+    let program: BpfProgram = filter.try_into().expect("program");
+    seccompiler::apply_filter(&program).expect("seccomp");
 }

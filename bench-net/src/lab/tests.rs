@@ -9,12 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp,
-    SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
-
 use super::*;
+use crate::testing::{refuse_call, without_rights};
 
 /// `nobody`, as everywhere.
 const NOBODY: u32 = 65_534;
@@ -347,42 +343,4 @@ fn without(limit: &str) {
     if limit.contains("user_namespaces") {
         without_rights();
     }
-}
-
-/// Drops all capabilities of this child: capset(2) with three empty sets.
-fn without_rights() {
-    const VERSION_3: u32 = 0x2008_0522;
-    let header = [VERSION_3, 0];
-    let sets = [0_u32; 6];
-    // SAFETY: the header names version 3 and this thread; that version has
-    // two structures of three words, which `sets` holds.
-    let status = unsafe {
-        libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr())
-    };
-    assert_eq!(status, 0, "{}", io::Error::last_os_error());
-}
-
-/// From now on a system call (with this first argument) fails in this child.
-fn refuse_call(call: libc::c_long, first: Option<libc::c_int>, errno: i32) {
-    let rules = first
-        .map(|value| {
-            let condition = SeccompCondition::new(
-                0,
-                SeccompCmpArgLen::Dword,
-                SeccompCmpOp::Eq,
-                u64::try_from(value).expect("a family"),
-            );
-            SeccompRule::new(vec![condition.expect("condition")]).expect("rule")
-        })
-        .into_iter()
-        .collect();
-    let filter = SeccompFilter::new(
-        [(call, rules)].into_iter().collect(),
-        SeccompAction::Allow,
-        SeccompAction::Errno(errno.unsigned_abs()),
-        TargetArch::try_from(std::env::consts::ARCH).expect("architecture"),
-    )
-    .expect("filter");
-    let program: BpfProgram = filter.try_into().expect("program");
-    seccompiler::apply_filter(&program).expect("seccomp");
 }

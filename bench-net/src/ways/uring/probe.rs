@@ -114,3 +114,34 @@ fn try_multishot(ring: &mut Ring) -> io::Result<()> {
 fn lack(reason: String, remedy: &str) -> Lack {
     Lack { reason, remedy: remedy.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{lab::child, testing};
+
+    /// What the probe says in a child in which io_uring_setup is refused so.
+    fn refused(errno: i32) -> String {
+        let said = child::run(|| {
+            testing::refuse_call(libc::SYS_io_uring_setup, None, errno);
+            match multishot(Setup::SingleIssuer, &LabSpec::default()) {
+                Availability::Available => b"available".to_vec(),
+                Availability::Unavailable { reason, remedy } => {
+                    format!("{reason}; {remedy}").into_bytes()
+                }
+            }
+        });
+        String::from_utf8_lossy(&said.expect("child")).into_owned()
+    }
+
+    #[test]
+    fn a_ring_that_is_refused_has_a_next_step() {
+        let said = refused(libc::EPERM);
+        assert!(said.contains("not permitted"), "{said}");
+        assert!(said.contains("seccomp profile"), "{said}");
+        let said = refused(libc::ENOSYS);
+        assert!(said.contains("ENOSYS"), "{said}");
+        let said = refused(libc::EINVAL);
+        assert!(said.contains("Linux 6.1"), "{said}");
+    }
+}

@@ -1,0 +1,166 @@
+//! A short trial of every variant of every experiment, each in a process of
+//! its own: a worker makes its own lab.
+
+use std::sync::{Mutex, PoisonError};
+
+use bench_net::lab::child;
+use harness::{
+    machine::{
+        allowed::allowed_cpus, cpu_set::Cpu, environment::IrqAccounting,
+    },
+    measure::{
+        clock::Clock,
+        trial::{Outcome, Trial, TrialError, TrialSpec},
+    },
+    suite::{
+        Availability, Experiment, LatencyKind, Params, ProbeRequest, Variant,
+    },
+};
+
+/// A trial of 20 ms after 20 ms of warm-up.
+fn trial(experiment: &Experiment, variant: &str, cpus: &[Cpu]) -> Trial {
+    Trial::new(TrialSpec {
+        run_id: 0x1234_5678,
+        trial: 42,
+        suite: "net".to_owned(),
+        experiment: experiment.id.to_owned(),
+        params: experiment.params.clone(),
+        variant: variant.to_owned(),
+        seed: 7,
+        cpus: cpus.to_vec(),
+        numa_node: None,
+        warmup_ns: 20_000_000,
+        window_ns: 20_000_000,
+        slice_ns: 5_000_000,
+        clock: Clock::monotonic(),
+        irq_accounting: IrqAccounting::Unknown,
+        target: Default::default(),
+    })
+}
+
+/// Two CPUs to pin to, or a word about the skipped test.
+fn two_cpus() -> Option<Vec<Cpu>> {
+    let allowed = allowed_cpus().expect("sched_getaffinity");
+    let cpus: Vec<Cpu> = allowed.iter().take(2).collect();
+    if cpus.len() < 2 {
+        eprintln!("SKIPPED: this test needs two CPUs and may use {allowed}");
+        return None;
+    }
+    Some(cpus)
+}
+
+fn run_all(id: &str, check: impl Fn(&Experiment, &str, &Outcome)) {
+    let Some(cpus) = two_cpus() else { return };
+    // Tests of one program run at once, and these want the same CPUs.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut skipped = 0;
+    for experiment in (bench_net::SUITE.experiments)() {
+        if experiment.id != id {
+            continue;
+        }
+        for variant in &experiment.variants {
+            let name = format!("{} {}", experiment.key(), variant.id);
+            if let Availability::Unavailable { reason, remedy } =
+                probe(variant, &experiment.params, &cpus)
+            {
+                eprintln!("SKIPPED: {name}: {reason}; {remedy}");
+                skipped += 1;
+                continue;
+            }
+            let trial = trial(&experiment, variant.id, &cpus);
+            check(&experiment, &name, &measure(variant, &trial, &name));
+        }
+    }
+    eprintln!("{id}: {skipped} variants skipped");
+}
+
+fn probe(variant: &Variant, params: &Params, cpus: &[Cpu]) -> Availability {
+    let target = Default::default();
+    (variant.probe)(&ProbeRequest { params, cpus, target: &target })
+}
+
+/// Two threads on CPUs that others use may complete nothing within 20 ms.
+fn measure(variant: &Variant, trial: &Trial, name: &str) -> Outcome {
+    const ATTEMPTS: usize = 20;
+    for _ in 0..ATTEMPTS {
+        let said = child::run(|| {
+            serde_json::to_vec(&(variant.worker)(trial)).expect("JSON")
+        })
+        .expect("child");
+        let result: Result<Outcome, TrialError> =
+            serde_json::from_slice(&said).expect("JSON");
+        match result {
+            Ok(outcome) if outcome.ops() > 0 => return outcome,
+            Ok(_) => eprintln!("{name}: nothing in the window, once more"),
+            Err(TrialError::Setup(reason))
+                if reason.contains("a longer warm-up may help") =>
+            {
+                eprintln!("{name}: {reason}; once more");
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    panic!("{name}: nothing in {ATTEMPTS} windows");
+}
+
+fn metric(outcome: &Outcome, name: &str) -> Option<f64> {
+    let found = outcome.evidence.metrics.iter().find(|m| m.name == name);
+    found.map(|metric| metric.value)
+}
+
+/// Sent is delivered and dropped by name, as the row has it.
+fn balances(name: &str, outcome: &Outcome, direction: &str) {
+    let prefix = format!("{direction}_");
+    let sum_of = |word: &str| -> f64 {
+        let metrics = &outcome.evidence.metrics;
+        metrics
+            .iter()
+            .filter(|m| m.name.starts_with(&format!("{prefix}{word}")))
+            .map(|m| m.value)
+            .sum()
+    };
+    let sent = sum_of("frames_sent");
+    assert!(sent > 0.0, "{name}");
+    let found = sum_of("frames_delivered") + sum_of("dropped_");
+    assert!((sent - found).abs() < 0.5, "{name}: {sent} sent, {found} found");
+}
+
+fn proves_its_ops(name: &str, outcome: &Outcome) {
+    assert!(outcome.evidence.verified_ops >= outcome.ops(), "{name}");
+    assert!(outcome.evidence.degraded.is_empty(), "{name}");
+    for (key, value) in
+        [("link", "veth"), ("softirq", "sender"), ("frame_bytes", "64")]
+    {
+        let path = &outcome.evidence.path;
+        let found = path.iter().find(|(known, _)| known == key);
+        let found = found.map(|(_, value)| value.as_str());
+        let is_v6 = path.contains(&("ip".to_owned(), "6".to_owned()));
+        assert!(found == Some(value) || is_v6, "{name}: {key}={found:?}");
+    }
+    balances(name, outcome, "there");
+}
+
+#[test]
+fn every_round_trip_is_answered_and_accounted_for() {
+    run_all("net/rtt", |experiment, name, outcome| {
+        proves_its_ops(name, outcome);
+        balances(name, outcome, "back");
+        assert_eq!(experiment.latency_kind, LatencyKind::RoundTrip);
+        assert_eq!(outcome.latencies.len(), outcome.ops(), "{name}");
+        assert_eq!(metric(outcome, "frames_stale"), Some(0.0), "{name}");
+        // Nothing goes through two network stacks in 100 ns.
+        assert!(outcome.latencies.value_at_quantile(0.5) >= 100, "{name}");
+    });
+}
+
+#[test]
+fn every_stream_accounts_for_every_frame() {
+    run_all("net/stream-64", |_, name, outcome| {
+        proves_its_ops(name, outcome);
+        assert_eq!(outcome.latencies.len(), 0, "{name}");
+        assert!(metric(outcome, "sent_per_s") > Some(0.0), "{name}");
+        let loss = metric(outcome, "loss_percent").expect("loss");
+        assert!((0.0..=100.0).contains(&loss), "{name}: {loss} %");
+    });
+}
