@@ -1,5 +1,7 @@
 //! Streams for real: every frame is accounted for, with and without loss.
 
+use std::thread;
+
 use super::*;
 use crate::{
     frame::Payload,
@@ -95,6 +97,63 @@ fn a_hundred_thousand_by_every_other_way_do_so_too() {
     check::<Uring>();
     check::<AfXdpNative>();
     check::<AfXdpGeneric>();
+}
+
+/// Two threads at once, as fast as they can: the one that receives must not
+/// trip over a ring that the kernel is just about to update.
+fn flood<F: Flow>() {
+    const FRAMES: u64 = 300_000;
+    if !testing::can_run::<F>() {
+        return;
+    }
+    testing::with_lab(|lab| {
+        let trial = testing::trial(F::ID, &[]);
+        let series = Series::new(&trial, Direction::There);
+        let lifeline = Lifeline::default();
+        let waiter = Waiter::new(WAIT, &lifeline);
+        let books = Books::open(&lab).expect("books");
+        lab.enter(Side::B).expect("B");
+        let mut receiver = F::receiver(&lab, &waiter).expect("receiver");
+        let mut arrivals = Arrivals::new(series);
+        let ledger = thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                lab.enter(Side::A).expect("A");
+                let mut sender = F::sender(&lab, &waiter).expect("sender");
+                let mut numbered = Numbered::new(series);
+                while numbered.taken() < FRAMES {
+                    sender.send(&mut numbered).expect("send");
+                }
+                sender.finish().expect("finish");
+                let mut own = Counts::default();
+                sender.count(&mut own);
+                (numbered.taken(), own)
+            });
+            while !sending.is_finished() {
+                receiver.drain(&mut arrivals).expect("receive");
+            }
+            let (taken, theirs) = sending.join().expect("sender");
+            let [ledger] = books
+                .settle(&lab, |books| {
+                    receiver.drain(&mut arrivals).expect("drain");
+                    let mut ours = Counts::default();
+                    receiver.count(&mut ours);
+                    let tally = arrivals.tally;
+                    Ok([books.there::<F>(taken, tally, &theirs, &ours)])
+                })
+                .expect("books");
+            ledger
+        });
+        assert_eq!(ledger.check(), Ok(()), "{}", F::ID);
+        assert!(arrivals.tally.delivered > 0, "{}: {ledger}", F::ID);
+    });
+}
+
+#[test]
+fn a_flood_from_another_thread_is_accounted_for() {
+    let _alone = testing::alone();
+    flood::<AfXdpNative>();
+    flood::<AfXdpGeneric>();
+    flood::<Mmsg>();
 }
 
 /// Nobody receives while ten thousand frames come, so that most of them find

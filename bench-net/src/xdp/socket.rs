@@ -356,10 +356,11 @@ impl Socket {
             }
             return 0;
         }
-        // The ring has room for all frames there are, so this holds at once;
-        // it only makes the kernel's index be looked at.
-        let room = self.fill.free(count);
-        debug_assert!(room >= count, "every frame has a place");
+        // The fill ring has a place for every frame, but the kernel submits
+        // what it has received before it frees the places of these frames
+        // (`xsk_flush`): in between there may be none. The rest comes next
+        // time.
+        let count = count.min(self.fill.free(count));
         for _ in 0..count {
             let Some(entry) = receive.read() else { break };
             let frame = self.umem.take_back(entry.addr, Ring::Fill);
@@ -381,8 +382,7 @@ struct Rings {
 }
 
 impl Rings {
-    /// Each ring has an entry for every frame that can be in it, so that it
-    /// never overflows.
+    /// Each ring has an entry for every frame that can be in it.
     fn make(
         fd: BorrowedFd<'_>,
         receive_frames: u32,
