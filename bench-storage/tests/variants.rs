@@ -18,7 +18,11 @@ use support::{
     request, run_on, skip, target_of, trial, variant,
 };
 
-const WINDOW_MS: u64 = 60;
+/// Long beside the 20 ms by which a look may be late.
+const WINDOW_MS: u64 = 300;
+
+/// As `support::trial` has them.
+const SLICE_MS: usize = 10;
 
 fn available(
     experiment: &Experiment,
@@ -43,13 +47,18 @@ fn check(experiment: &Experiment, variant: &Variant, outcome: &Outcome) {
     assert!(ops > 0, "{what}");
     // Warm-up and drain are checked as well, but not counted.
     assert!(outcome.evidence.verified_ops >= ops, "{what}");
-    assert_eq!(outcome.slices.len(), 6, "{what}");
+    let slices = outcome.slices.len();
+    assert_eq!(slices * SLICE_MS, 300, "{what}");
     assert_eq!(outcome.thread_ops.len(), outcome.shape.threads, "{what}");
     let recorded = outcome.latencies.len();
     let timed = outcome.shape.sampled_every > 0;
     assert_eq!(recorded, if timed { ops } else { 0 }, "{what}");
     if variant.role == Role::Bound || experiment.id == "storage/nop" {
         assert_eq!(proof(outcome, "io_wq"), Some("no"), "{what}");
+        return;
+    }
+    if proof(outcome, "direct") == Some("unknown") {
+        skip(&format!("{what}: too busy here to see what storage read"));
         return;
     }
     assert_eq!(
