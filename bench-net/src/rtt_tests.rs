@@ -12,6 +12,7 @@ use crate::{
         Accounts, Way,
         af_xdp::{AfXdpGeneric, AfXdpNative},
         socket_blocking::{Blocking, SocketBlocking},
+        uring::UringSleep,
     },
 };
 
@@ -181,6 +182,32 @@ fn a_clean_series_balances_to_the_frame() {
     clean::<SocketBlocking>();
     clean::<AfXdpNative>();
     clean::<AfXdpGeneric>();
+}
+
+/// The call that sends is the one that waits: a completion that was taken and
+/// not published would make it return at once.
+#[test]
+fn a_round_trip_by_ring_is_one_system_call() {
+    const ROUND_TRIPS: u64 = 1_000;
+    let Some(cpus) = testing::two_cpus() else { return };
+    let _alone = testing::alone();
+    if !testing::can_run::<UringSleep>() {
+        return;
+    }
+    testing::with_lab(|lab| {
+        let trial = testing::trial("uring", &cpus);
+        let lab = Arc::new(lab);
+        let mut pinger =
+            Pinger::<UringSleep>::start(&trial, &lab).expect("start");
+        for _ in 0..ROUND_TRIPS {
+            pinger.round_trip().expect("round trip");
+        }
+        let mut own = Counts::default();
+        pinger.end.count(&mut own);
+        let waits = own.get("uring.waits");
+        // A wait ends after a tenth of a second without a frame, too.
+        assert!(waits < ROUND_TRIPS * 11 / 10, "{waits} waits");
+    });
 }
 
 /// A whole trial in this process's child: rounds, account and evidence.

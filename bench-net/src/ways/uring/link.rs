@@ -172,7 +172,7 @@ impl End for Sleeping {
     }
 
     fn count(&self, counts: &mut Counts) {
-        self.half.receiving.socket.count(counts);
+        self.half.receiving.count(counts);
     }
 
     fn prove(&self, evidence: &mut Evidence) {
@@ -222,7 +222,7 @@ impl End for Polling {
     }
 
     fn count(&self, counts: &mut Counts) {
-        self.half.receiving.socket.count(counts);
+        self.half.receiving.count(counts);
     }
 
     fn prove(&self, evidence: &mut Evidence) {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     frame::Payload,
-    lab::{Lab, Side},
+    lab::{Counts, Lab, Side},
     ways::socket::Socket,
 };
 
@@ -70,6 +70,8 @@ pub(super) struct Receiving {
     rearmed: u64,
     given_back: bool,
     buffers: u16,
+    /// Calls that waited: one a frame where one is in flight.
+    waited: u64,
 }
 
 impl Receiving {
@@ -91,6 +93,7 @@ impl Receiving {
             rearmed: 0,
             given_back: false,
             buffers,
+            waited: 0,
         };
         receiving
             .arm()
@@ -114,6 +117,7 @@ impl Receiving {
     /// Submits what is pushed and waits a while for one completion.
     #[inline(always)]
     pub(super) fn wait(&mut self) -> Result<(), Lost> {
+        self.waited += 1;
         self.ring
             .enter_within(1, &LOOK_UP)
             .map_err(|error| Lost::system("io_uring_enter", &error))
@@ -187,6 +191,12 @@ impl Receiving {
         evidence.prove("ring_flags", self.ring.flags());
         evidence.prove("receive", "multishot");
         evidence.prove("provided_buffers", self.buffers);
+    }
+
+    /// Adds what this end counted by itself.
+    pub(super) fn count(&self, counts: &mut Counts) {
+        self.socket.count(counts);
+        counts.set("uring.waits", self.waited);
     }
 
     /// How often the request had to be armed.

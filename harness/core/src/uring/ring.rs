@@ -228,6 +228,8 @@ impl Ring {
 
     /// Submits what was pushed and waits for that many completions, but not
     /// longer than this. Deferred completions are worked off in any case.
+    /// What was taken from the completion queue is published first: the kernel
+    /// counts it as what the call is to wait for as long as it does not know.
     ///
     /// # Errors
     /// Any error of the system call but a passing one.
@@ -238,6 +240,7 @@ impl Ring {
         patience: &Timespec,
     ) -> io::Result<()> {
         self.sq.sync();
+        self.cq.sync();
         let arguments = SubmitArgs::new().timespec(patience);
         match self.submitter.submit_with_args(want, &arguments) {
             Ok(_) => Ok(()),
