@@ -278,6 +278,84 @@ fn two_devices_with_one_word_may_not_be_written() {
     machine.disk("sdb", "8:16");
     machine.file("sys/block/sdb/device/model", "Fast SSD");
     machine.file("sys/block/sdb/device/serial", "T99345678");
-    machine.refuses("/dev/sda", "has the same word as another device");
-    machine.refuses("/dev/sdb", "has the same word as another device");
+    machine.refuses("/dev/sda", "has the same word as sdb");
+    machine.refuses("/dev/sda", "detach the other, or write to a file");
+    machine.refuses("/dev/sdb", "has the same word as sda");
+    // A world-wide name that a maker gave twice does not make them one.
+    for disk in ["sda", "sdb"] {
+        machine.file(&format!("sys/block/{disk}/device/wwid"), "eui.0");
+    }
+    machine.refuses("/dev/sda", "has the same word as sdb");
+}
+
+/// A namespace of the drive whose model and serial number all have.
+fn namespace(machine: &Machine, name: &str, number: &str, nsid: &str) {
+    machine.disk(name, number);
+    let place = format!("sys/block/{name}");
+    machine.file(&format!("{place}/device/model"), "Fast NVMe");
+    machine.file(&format!("{place}/device/serial"), "N00012345");
+    machine.file(&format!("{place}/nsid"), nsid);
+    machine.file(&format!("{place}/wwid"), &format!("uuid.{nsid}"));
+}
+
+#[test]
+fn namespaces_of_a_drive_have_their_own_words() {
+    let machine = Machine::new();
+    namespace(&machine, "nvme0n1", "259:0", "1");
+    namespace(&machine, "nvme0n2", "259:1", "2");
+    let word = |path| machine.judge(path).word;
+    assert_eq!(word("/dev/nvme0n1").as_deref(), Some("Fast-NVMe-012345"));
+    assert_eq!(word("/dev/nvme0n2").as_deref(), Some("Fast-NVMe-012345-n2"));
+}
+
+#[test]
+fn the_hidden_path_of_a_multipath_drive_is_no_other_device() {
+    let machine = Machine::new();
+    namespace(&machine, "nvme0n1", "259:0", "1");
+    namespace(&machine, "nvme0c0n1", "259:7", "1");
+    fs::remove_file(machine.0.path().join("dev/nvme0c0n1")).expect("remove");
+    machine.refuses("/dev/nvme0n1", "is also nvme0c0n1, which cannot be");
+    machine.file("sys/block/nvme0c0n1/hidden", "1");
+    assert_eq!(machine.judge("/dev/nvme0n1").reasons, [""; 0]);
+}
+
+/// What the refusal says, and what happened to the machine.
+type Change = (&'static str, fn(&Machine));
+
+#[test]
+fn what_changes_between_word_and_opening_is_seen() {
+    let changes: [Change; 5] = [
+        ("became another device", |machine| {
+            machine.file("sys/block/sda/device/serial", "S099999999");
+        }),
+        ("is mounted at /mnt", |machine| {
+            machine.mount("2 1 8:0 / /mnt rw - xfs /dev/sda rw");
+        }),
+        ("bears the mark of LUKS", |machine| {
+            let disk = machine.open("sda");
+            disk.write_all_at(b"LUKS\xba\xbe", 0).expect("mark");
+        }),
+        ("has the same word as sdb", |machine| {
+            machine.disk("sdb", "8:16");
+            machine.file("sys/block/sdb/device/model", "Fast SSD");
+            machine.file("sys/block/sdb/device/serial", "T99345678");
+        }),
+        ("is also sdb, which is mounted", |machine| {
+            machine.disk("sdb", "8:16");
+            for disk in ["sda", "sdb"] {
+                machine.file(&format!("sys/block/{disk}/wwid"), "eui.1");
+            }
+            machine.mount("2 1 8:16 / /mnt rw - xfs /dev/sdb rw");
+        }),
+    ];
+    for (words, change) in changes {
+        let machine = Machine::new();
+        let (root, path) = (Root::at(machine.0.path()), Path::new("/dev/sda"));
+        let allowed = guard::allow(&root, path, Some(WORD)).expect("allowed");
+        let held = guard::hold(&root, path, &allowed).expect("unchanged");
+        assert_eq!(held.device.name, "sda");
+        change(&machine);
+        let error = guard::hold(&root, path, &allowed).expect_err(words);
+        assert!(error.to_string().contains(words), "{words}: {error}");
+    }
 }

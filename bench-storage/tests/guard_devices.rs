@@ -6,7 +6,11 @@ mod support;
 use std::{
     ffi::CString,
     fs,
-    os::unix::{ffi::OsStrExt, fs::symlink, process::CommandExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, symlink},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::Command,
 };
@@ -89,8 +93,7 @@ impl Disk {
 
     fn word(&self) -> String {
         let metadata = fs::metadata(&self.image).expect("the image");
-        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-        format!("loop-inode-{inode}")
+        format!("loop-{:x}-{}", metadata.dev(), metadata.ino())
     }
 }
 
@@ -107,7 +110,7 @@ fn a_blank_loop_device_is_written_only_with_its_word() {
     let own = report.iter().find(|r| r.path == path).expect("listed");
     assert_eq!(own.word, Some(disk.word()));
     assert_eq!(own.no_read, None);
-    for word in [None, Some("please"), Some("loop-inode-1")] {
+    for word in [None, Some("please"), Some("loop-0-1")] {
         let request = disk.asking(&node, word);
         let refusal = (SUITE.prepare)(&request).expect_err("refused");
         assert_eq!(refusal.kind, RefusalKind::UnsafeTarget);
@@ -196,6 +199,12 @@ fn loops_that_share_a_file_or_a_device_are_refused() {
     disk.refuses(&disk.device.node, "is also what loop");
     disk.refuses(&second.node, "is also what loop");
     drop(second);
+    let link = disk.directory.path().join("hard-link");
+    fs::hard_link(&disk.image, &link).expect("a hard link");
+    let linked = LoopDevice::attach(&link).expect("a loop of another name");
+    disk.refuses(&disk.device.node, "is also what loop");
+    disk.refuses(&linked.node, "is also what loop");
+    drop(linked);
     let above = LoopDevice::attach(&disk.device.node).expect("a loop above");
     disk.refuses(&disk.device.node, "is also what loop");
     disk.refuses(&above.node, "is another name of /dev/loop");

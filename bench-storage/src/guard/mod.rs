@@ -5,12 +5,13 @@
 //! followed to the device that the kernel knows, and each way in which it could
 //! be somebody's is looked at: what the kernel does with it (`uses`: mounts,
 //! swap, partitions, holders, loops; by any of its names), whether it lends it
-//! to us alone (O_EXCL, which sees other mount namespaces too), and what stands
-//! on it (`signatures`).
+//! to us alone (O_EXCL, which sees other mount namespaces too), what loop
+//! devices are made of (`loops`), and what stands on it (`signatures`).
 //!
 //! **Invariant**: what cannot be found out counts against writing. Everything
 //! here only reads.
 
+mod loops;
 mod node;
 pub mod signatures;
 mod uses;
@@ -18,7 +19,10 @@ mod word;
 
 use std::{fs::File, path::Path};
 
-use harness::machine::{BlockDevice, Root, block_device_of, block_devices};
+use harness::machine::{
+    BlockDevice, Root, block_device_of, block_devices,
+    devices::block_device_by_number,
+};
 
 /// What the guard says of a device.
 #[derive(Clone, Debug)]
@@ -31,6 +35,17 @@ pub struct Judgement {
     /// What has to be said before it is written. Only a device without a
     /// reason against it has one.
     pub word: Option<String>,
+}
+
+/// A device that may be written and whose word was said.
+#[derive(Clone, Debug)]
+pub struct Allowed(Judgement);
+
+impl Allowed {
+    /// The whole device, as it was when it was judged.
+    pub fn device(&self) -> &BlockDevice {
+        &self.0.device
+    }
 }
 
 /// A device that is held for writing: nobody else can mount it meanwhile.
@@ -70,42 +85,79 @@ pub enum Unsafe {
 }
 
 /// Judges the device that a path leads to, by whatever name; `None` when it
-/// leads to none.
+/// leads to none. Where nothing else speaks against it, it is opened for
+/// reading with O_EXCL for as long as that takes.
 pub fn judge(root: &Root, path: &Path) -> Option<Judgement> {
     if !node::is_device(root, path) {
         return None;
     }
     let device = block_device_of(root, path)?;
-    let mut reasons = uses::reasons(root, &device);
-    for alias in aliases(root, &device) {
-        let of_alias = uses::reasons(root, &alias);
-        reasons.extend(
-            of_alias.into_iter().map(|reason| {
-                format!("is also {}, which {reason}", alias.name)
-            }),
-        );
-    }
+    let mut reasons = unopened(root, &device);
     // One reason is enough, and looking further means opening the device.
     let mut word = None;
     if reasons.is_empty() {
         match node::open_exclusive(root, &device, false) {
-            Ok(file) => {
-                reasons.extend(marks(&file));
-                word = word::of(&device, &file);
-                if word.is_none() {
-                    reasons.push(word::LACK.to_owned());
-                }
-            }
+            Ok(file) => (reasons, word) = opened(root, &device, &file),
             Err(reason) => reasons.push(reason),
         }
     }
-    if let Some(word) = &word
-        && shares_word(root, &device, word)
-    {
-        reasons.push(format!("has the same word as another device, {word}"));
-    }
     let word = word.filter(|_| reasons.is_empty());
     Some(Judgement { device, reasons, word })
+}
+
+/// Judges the device that `path` names, for whom `said` is to be its word.
+/// Nothing is opened for writing.
+///
+/// # Errors
+/// What speaks against writing it.
+pub fn allow(
+    root: &Root,
+    path: &Path,
+    said: Option<&str>,
+) -> Result<Allowed, Unsafe> {
+    let name = path.display().to_string();
+    let judgement =
+        judge(root, path).ok_or_else(|| Unsafe::NoDevice(name.clone()))?;
+    match &judgement.word {
+        None => Err(Unsafe::InUse { path: name, reasons: judgement.reasons }),
+        Some(word) if said != Some(word.as_str()) => {
+            Err(Unsafe::NotAllowed { path: name, wrong: said.is_some() })
+        }
+        Some(_) => Ok(Allowed(judgement)),
+    }
+}
+
+/// Opens a device that was allowed as `path` for writing, if it still is what
+/// it was judged to be.
+///
+/// # Errors
+/// What speaks against writing it by now.
+pub fn hold(
+    root: &Root,
+    path: &Path,
+    Allowed(judged): &Allowed,
+) -> Result<Cleared, Unsafe> {
+    let in_use =
+        |reasons| Unsafe::InUse { path: path.display().to_string(), reasons };
+    let file = node::open_exclusive(root, &judged.device, true)
+        .map_err(|reason| in_use(vec![reason]))?;
+    // Another medium can have taken the number since the judgement. It cannot
+    // any more: the kernel gives a number to nobody else while it is open.
+    let number = judged.device.number;
+    let Some(device) = number.and_then(|n| block_device_by_number(root, n))
+    else {
+        return Err(in_use(vec!["is gone meanwhile".to_owned()]));
+    };
+    let mut reasons = unopened(root, &device);
+    let (more, word) = opened(root, &device, &file);
+    reasons.extend(more);
+    if word != judged.word {
+        reasons.push("became another device meanwhile".to_owned());
+    }
+    match reasons.is_empty() {
+        true => Ok(Cleared { file, device }),
+        false => Err(in_use(reasons)),
+    }
 }
 
 /// Opens the device that `path` names for writing, if nothing speaks against
@@ -118,30 +170,47 @@ pub fn clear(
     path: &Path,
     said: Option<&str>,
 ) -> Result<Cleared, Unsafe> {
-    let name = path.display().to_string();
-    let judgement =
-        judge(root, path).ok_or_else(|| Unsafe::NoDevice(name.clone()))?;
-    let in_use = |reasons| Unsafe::InUse { path: name.clone(), reasons };
-    let Some(word) = judgement.word else {
-        return Err(in_use(judgement.reasons));
-    };
-    if said != Some(word.as_str()) {
-        return Err(Unsafe::NotAllowed { path: name, wrong: said.is_some() });
+    hold(root, path, &allow(root, path, said)?)
+}
+
+/// What speaks against a device as long as nobody opens it.
+fn unopened(root: &Root, device: &BlockDevice) -> Vec<String> {
+    let mut reasons = uses::reasons(root, device);
+    for alias in aliases(root, device) {
+        let of_alias = uses::reasons(root, &alias);
+        reasons.extend(
+            of_alias.into_iter().map(|reason| {
+                format!("is also {}, which {reason}", alias.name)
+            }),
+        );
     }
-    let device = judgement.device;
-    let file = node::open_exclusive(root, &device, true)
-        .map_err(|reason| in_use(vec![reason]))?;
-    // Between the judgement and this opening it was nobody's; what was done
-    // to it in between is seen now that nobody else can.
-    let mut reasons = uses::reasons(root, &device);
-    reasons.extend(marks(&file));
-    if word::of(&device, &file).as_deref() != said {
-        reasons.push("became another device meanwhile".to_owned());
+    reasons
+}
+
+/// What speaks against a device that is open as `file`, and its word.
+fn opened(
+    root: &Root,
+    device: &BlockDevice,
+    file: &File,
+) -> (Vec<String>, Option<String>) {
+    let mut reasons = marks(file);
+    reasons.extend(loops::reasons(root, device, file));
+    for alias in aliases(root, device) {
+        // The kernel shows the paths below a multipath device, without nodes.
+        let hidden = format!("sys/block/{}/hidden", alias.name);
+        if root.read_bool(hidden) == Some(true) {
+            continue;
+        }
+        if let Err(reason) = node::open_exclusive(root, &alias, false) {
+            reasons.push(format!("is also {}, which {reason}", alias.name));
+        }
     }
-    match reasons.is_empty() {
-        true => Ok(Cleared { file, device }),
-        false => Err(in_use(reasons)),
+    let word = word::of(root, device, file);
+    match &word {
+        None => reasons.push(word::LACK.to_owned()),
+        Some(word) => reasons.extend(namesakes(root, device, word)),
     }
+    (reasons, word)
 }
 
 /// Other names of the same medium: a second path to a SCSI disk, or an NVMe
@@ -184,9 +253,25 @@ fn marks(file: &File) -> Vec<String> {
     }
 }
 
-fn shares_word(root: &Root, device: &BlockDevice, word: &str) -> bool {
+/// Other media with the same word. Another path to this one has it by right.
+fn namesakes(root: &Root, device: &BlockDevice, word: &str) -> Vec<String> {
+    let same_medium = |other: &BlockDevice| {
+        let own = world_wide_name(root, &device.name);
+        own.is_some()
+            && own == world_wide_name(root, &other.name)
+            && device.serial == other.serial
+    };
     block_devices(root)
         .iter()
-        .filter(|other| other.name != device.name)
-        .any(|other| word::of_medium(other).as_deref() == Some(word))
+        .filter(|other| other.name != device.name && !same_medium(other))
+        .filter(|other| word::of_medium(root, other).as_deref() == Some(word))
+        .map(|other| {
+            format!(
+                "has the same word as {}, {word}, which does not say then \
+                 which of them is meant: detach the other, or write to a \
+                 file in a directory of this one",
+                other.name
+            )
+        })
+        .collect()
 }

@@ -82,10 +82,11 @@ pub(super) fn forecast(
         }
         Choice::Existing { path } => {
             let said = request.allow_destroy.as_deref();
-            // Opens it for writing, and closes it again.
-            let Cleared { device, .. } = guard::clear(root, &path, said)
+            // Closing what was open for writing makes udev look at it anew.
+            let allowed = guard::allow(root, &path, said)
                 .map_err(|reason| refuse(&path, &reason))?;
-            let bytes = room(&path, device.size_bytes, WRITTEN_BYTES)?;
+            let size = allowed.device().size_bytes;
+            let bytes = room(&path, size, WRITTEN_BYTES)?;
             let text = format!(
                 "{}: its first {} are overwritten, and what is there is lost",
                 path.display(),
