@@ -5,7 +5,6 @@
 use harness::machine::{
     CpuSet, NetworkInterface, PciLink,
     doctor::{Check, Observation, Patient, Unknown, Verdict, io_uring},
-    network_interfaces,
 };
 
 /// `CAP_NET_ADMIN`, `CAP_SYS_ADMIN` and `CAP_BPF` of capabilities(7).
@@ -353,7 +352,7 @@ fn of_each(
     patient: &Patient,
     look: impl Fn(&NetworkInterface) -> Result<Part, Unknown>,
 ) -> Result<Observation, Unknown> {
-    let all = network_interfaces(&patient.root);
+    let all = patient.interfaces();
     if all.is_empty() {
         return Err(patient.lack("sys/class/net"));
     }
@@ -412,7 +411,7 @@ fn pci_link(patient: &Patient) -> Result<Observation, Unknown> {
 }
 
 fn numa_node(patient: &Patient) -> Result<Observation, Unknown> {
-    if patient.list("sys/devices/system/node/online")?.len() == 1 {
+    if patient.members("sys/devices/system/node/online")?.len() == 1 {
         return Ok(Observation::not_applicable("there is one node"));
     }
     let cpus = patient.cpus()?;
@@ -492,7 +491,7 @@ fn interrupt_spread(patient: &Patient) -> Result<Observation, Unknown> {
         let (mut cpus, mut count) = (CpuSet::new(), 0usize);
         for number in patient.root.entries(&dir) {
             let path = format!("proc/irq/{number}/effective_affinity_list");
-            cpus.extend(patient.list(path)?);
+            cpus.extend(patient.members(path)?);
             count += 1;
         }
         if cpus.is_empty() {

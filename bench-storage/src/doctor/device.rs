@@ -173,7 +173,7 @@ fn queue_files(
         let value = patient.text(&path)?;
         Ok((below.name.clone(), path, value))
     };
-    bottom(&device).into_iter().map(of_one).collect()
+    bottom(device).into_iter().map(of_one).collect()
 }
 
 /// `0 (vda)`: the value and whose it is.
@@ -242,7 +242,7 @@ fn queues(patient: &Patient) -> Result<Observation, Unknown> {
     let cpus = patient.cpus()?.len();
     let mut told = Vec::new();
     let mut fewest = usize::MAX;
-    for below in bottom(&device) {
+    for below in bottom(device) {
         let count = below.hardware_queues.ok_or_else(|| {
             patient.lack(format!("sys/block/{}/mq", below.name))
         })?;
@@ -261,7 +261,7 @@ fn has_link(device: &BlockDevice) -> bool {
 fn pci_link(patient: &Patient) -> Result<Observation, Unknown> {
     let device = device(patient)?;
     let linked: Vec<&BlockDevice> =
-        bottom(&device).into_iter().filter(|below| has_link(below)).collect();
+        bottom(device).into_iter().filter(|below| has_link(below)).collect();
     if linked.is_empty() {
         let told = format!("{} has no link of its own", device.name);
         return Ok(Observation::not_applicable(told));
@@ -283,7 +283,7 @@ fn pci_link(patient: &Patient) -> Result<Observation, Unknown> {
 }
 
 fn numa_node(patient: &Patient) -> Result<Observation, Unknown> {
-    let nodes = patient.list("sys/devices/system/node/online")?;
+    let nodes = patient.members("sys/devices/system/node/online")?;
     if nodes.len() == 1 {
         return Ok(Observation::not_applicable("there is one node"));
     }
@@ -291,7 +291,7 @@ fn numa_node(patient: &Patient) -> Result<Observation, Unknown> {
     let cpus = patient.cpus()?;
     let mut told = Vec::new();
     let mut good = true;
-    for below in bottom(&device) {
+    for below in bottom(device) {
         let node = below.numa_node.ok_or_else(|| {
             Unknown::because(format!("the node of {} is unknown", below.name))
         })?;
@@ -317,7 +317,7 @@ fn drives(device: &BlockDevice) -> Option<Vec<&BlockDevice>> {
 
 fn power_saving(patient: &Patient) -> Result<Observation, Unknown> {
     let device = device(patient)?;
-    let Some(drives) = drives(&device) else {
+    let Some(drives) = drives(device) else {
         return Ok(Observation::not_applicable("it is no NVMe drive"));
     };
     let mut told = Vec::new();
@@ -340,7 +340,7 @@ fn power_saving(patient: &Patient) -> Result<Observation, Unknown> {
 
 fn multipath(patient: &Patient) -> Result<Observation, Unknown> {
     let device = device(patient)?;
-    if drives(&device).is_none() {
+    if drives(device).is_none() {
         return Ok(Observation::not_applicable("it is no NVMe drive"));
     }
     let path = "sys/module/nvme_core/parameters/multipath";

@@ -5,7 +5,7 @@ mod device;
 mod place;
 
 use harness::machine::{
-    BlockDevice, block_device_of,
+    BlockDevice,
     doctor::{Check, Patient, Unknown, io_uring},
 };
 
@@ -15,8 +15,8 @@ pub fn checks() -> Vec<Check> {
 }
 
 /// The block device below the target.
-fn device(patient: &Patient) -> Result<BlockDevice, Unknown> {
-    block_device_of(&patient.root, &patient.target).ok_or_else(|| {
+fn device(patient: &Patient) -> Result<&BlockDevice, Unknown> {
+    patient.block_device().ok_or_else(|| {
         // Findings go into run.json, which is to be shown around: the path
         // stays out of it.
         Unknown::because("no block device is known below the target")

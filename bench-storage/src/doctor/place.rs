@@ -76,7 +76,7 @@ pub(super) const CHECKS: &[Check] = &[
 fn stacking(patient: &Patient) -> Result<Observation, Unknown> {
     let device = device(patient)?;
     let names: Vec<&str> =
-        bottom(&device).iter().map(|below| below.name.as_str()).collect();
+        bottom(device).iter().map(|below| below.name.as_str()).collect();
     if device.is_memory_backed() {
         let told = format!("storage in memory ({})", device.name);
         return Ok(Observation::fail(told));
@@ -104,7 +104,7 @@ fn stacking(patient: &Patient) -> Result<Observation, Unknown> {
                 device.name
             )));
         }
-        _ => Observation::pass(device.name),
+        _ => Observation::pass(device.name.clone()),
     })
 }
 

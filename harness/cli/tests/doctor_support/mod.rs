@@ -10,7 +10,7 @@ use std::{
 
 use harness::{
     machine::{
-        Root,
+        Environment, Root,
         capture::Archive,
         doctor::{Listed, Live, Patient, Report, examine},
     },
@@ -60,12 +60,18 @@ impl Machine {
         self.directory.path().join(rel)
     }
 
-    /// What the doctor says. No file tells how this program was built and
-    /// what the kernel answers; that is added as it would be there.
+    /// What the doctor says.
     pub fn examine(&self, checks: &[Listed]) -> Report {
-        let mut patient = Patient::captured(self.root());
+        let root = self.root();
+        let environment = Environment::read(&root);
+        examine(&self.patient(root, &environment), checks)
+    }
+
+    /// The machine with this as its root. No file tells how this program was
+    /// built and what the kernel answers; that is added as it would be there.
+    pub fn patient(&self, root: Root, environment: &Environment) -> Patient {
         let good = self.name != "all-wrong";
-        patient.live = Live {
+        let live = Live {
             allowed: None,
             debug_assertions: Some(!good),
             io_uring: Some(match good {
@@ -74,7 +80,7 @@ impl Machine {
             }),
             clock_synchronised: Some(good),
         };
-        examine(&patient, checks)
+        Patient::with_facts(root, environment.clone(), live, "/")
     }
 }
 

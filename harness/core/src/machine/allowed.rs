@@ -83,6 +83,9 @@ fn limit_v2(root: &Root, mounts: &[Mount], path: &str) -> CpuLimit {
     let levels = directory.as_deref().zip(mount);
     lowest(levels, |dir| match root.read(dir.join("cpu.max")) {
         Some(text) => parse_cpu_max(&text),
+        // Neither the root group nor a group without the controller has
+        // either file; with one of them the other was lost.
+        None if root.exists(dir.join("cpu.weight")) => CpuLimit::Unknown,
         None => CpuLimit::Unlimited,
     })
 }

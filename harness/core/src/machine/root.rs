@@ -1,27 +1,50 @@
 //! The directory below which `/proc`, `/sys`, `/etc` and `/boot` are read.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::cpu_set::CpuSet;
 
 /// Where the system's files are looked for: `/`, or a fixture directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root(PathBuf);
+#[derive(Debug, Clone)]
+pub struct Root {
+    directory: PathBuf,
+    /// Where a recording root keeps what it was asked for.
+    asked: Option<Arc<Mutex<BTreeSet<PathBuf>>>>,
+}
 
 impl Root {
     /// The running system.
     pub fn system() -> Root {
-        Root(PathBuf::from("/"))
+        Root::at("/")
     }
 
     /// A captured or hand-built tree that holds `proc/`, `sys/` and so on.
     pub fn at(path: impl Into<PathBuf>) -> Root {
-        Root(path.into())
+        Root { directory: path.into(), asked: None }
+    }
+
+    /// A root that remembers what it is asked for, so that a test can tell on
+    /// which files an answer depends.
+    pub fn recording(path: impl Into<PathBuf>) -> Root {
+        Root { directory: path.into(), asked: Some(Arc::default()) }
+    }
+
+    /// The full paths that a recording root was asked for since it was last
+    /// asked this; nothing of any other root.
+    pub fn take_asked(&self) -> BTreeSet<PathBuf> {
+        let Some(asked) = &self.asked else { return BTreeSet::new() };
+        // A set of paths is whole whoever panicked beside it.
+        let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *asked)
     }
 
     /// Whether this is the running system and not a fixture.
     pub fn is_system(&self) -> bool {
-        self.0 == Path::new("/")
+        self.directory == Path::new("/")
     }
 
     /// `rel` below this root; a leading `/` is ignored, so that paths found
@@ -31,7 +54,13 @@ impl Root {
         let inside = rel
             .components()
             .filter(|part| matches!(part, Component::Normal(_)));
-        self.0.components().chain(inside).collect()
+        let path: PathBuf = self.directory.components().chain(inside).collect();
+        if let Some(asked) = &self.asked {
+            let mut asked =
+                asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.insert(path.clone());
+        }
+        path
     }
 
     /// The file's text without surrounding white space; `None` when it is
@@ -100,7 +129,7 @@ impl Root {
     /// `None` when it is missing or leads out of a fixture.
     pub fn resolve(&self, rel: impl AsRef<Path>) -> Option<PathBuf> {
         let full = self.path(rel).canonicalize().ok()?;
-        let root = self.0.canonicalize().ok()?;
+        let root = self.directory.canonicalize().ok()?;
         Some(full.strip_prefix(root).ok()?.to_owned())
     }
 }

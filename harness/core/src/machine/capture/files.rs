@@ -1,6 +1,6 @@
 //! Which files are taken: those that the readers of `machine` and the checks
 //! of the doctor look at. A reader that looks at a further file needs a line
-//! here; a fixture that holds the file asks for it (`tests/doctor_capture.rs`).
+//! here; `harness/cli/tests/doctor_capture.rs` and the fixtures ask for it.
 //!
 //! What is read but left out on purpose, because it names the machine or its
 //! owner: `/etc/machine-id`, host name, serial numbers, hardware addresses.
@@ -317,6 +317,7 @@ pub(super) const OF_EACH_GROUP: &[&str] = &[
     "cpu.cfs_quota_us",
     "cpu.max",
     "cpu.stat",
+    "cpu.weight",
     "cpuset.cpus",
     "cpuset.cpus.effective",
     "cpuset.mems.effective",

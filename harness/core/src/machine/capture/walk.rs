@@ -70,12 +70,11 @@ impl Walk<'_> {
             true => self.root.entries(&directory),
             false => vec![(*first).to_owned()],
         };
-        // A class without a device (no battery) is a fact too.
-        let class = self.root.path(&directory);
-        if names.is_empty()
-            && directory.parent() == Some(Path::new("sys/class"))
-            && class.is_dir()
-        {
+        // A class without a device (no battery, no IOMMU) is a fact too.
+        let is_class = ["sys/class", "sys/kernel"]
+            .iter()
+            .any(|above| directory.parent() == Some(Path::new(above)));
+        if names.is_empty() && is_class && self.root.path(&directory).is_dir() {
             self.insert(&directory, Entry::Directory);
         }
         // Of the names in /proc those of processes: `self` is one of them.

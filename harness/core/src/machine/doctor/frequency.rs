@@ -79,9 +79,8 @@ fn words(
 ) -> Result<Vec<(Cpu, String, String)>, Unknown> {
     let of_one = |(cpu, path): (Cpu, String)| {
         let word = patient
-            .root
-            .read_word(&path)
-            .ok_or_else(|| patient.hidden(&path, "frequency"))?;
+            .text(&path)
+            .map_err(|_| patient.hidden(&path, "frequency"))?;
         Ok((cpu, path, word))
     };
     let files = patient.of_each_cpu(&format!("cpufreq/{file}"))?;

@@ -79,9 +79,8 @@ pub(super) const CHECKS: &[Check] = &[
 fn idle_states(patient: &Patient) -> Result<Observation, Unknown> {
     let global = "sys/devices/system/cpu/cpuidle/current_driver";
     let driver = patient
-        .root
-        .read_word(global)
-        .ok_or_else(|| patient.hidden(global, "idle states"))?;
+        .text(global)
+        .map_err(|_| patient.hidden(global, "idle states"))?;
     let mut writes = Vec::new();
     let mut deepest = (0, String::new());
     let mut states = 0usize;

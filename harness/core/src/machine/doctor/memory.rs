@@ -207,7 +207,11 @@ fn swap_use(patient: &Patient) -> Result<(u64, u64), Unknown> {
         size = size.saturating_add(one);
         used = used.saturating_add(taken);
     }
-    Ok((size, used))
+    // A table cut short must not look like an empty one.
+    match patient.environment.swap_bytes {
+        Some(1..) if size == 0 => Err(patient.lack(path)),
+        _ => Ok((size, used)),
+    }
 }
 
 fn swap(patient: &Patient) -> Result<Observation, Unknown> {
@@ -231,7 +235,7 @@ fn swappiness(patient: &Patient) -> Result<Observation, Unknown> {
 
 /// Whether there is one node only.
 fn one_node(patient: &Patient) -> Result<bool, Unknown> {
-    let nodes = patient.list("sys/devices/system/node/online")?;
+    let nodes = patient.members("sys/devices/system/node/online")?;
     match nodes.len() {
         0 => Err(patient.lack("sys/devices/system/node/online")),
         count => Ok(count == 1),

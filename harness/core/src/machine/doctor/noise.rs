@@ -157,7 +157,7 @@ fn load(patient: &Patient) -> Result<Observation, Unknown> {
     let Some([minute, ..]) = patient.environment.load_average else {
         return Err(patient.lack("proc/loadavg"));
     };
-    let cpus = patient.list("sys/devices/system/cpu/online")?.len();
+    let cpus = patient.members("sys/devices/system/cpu/online")?.len();
     let told = format!("load {minute:.2} on {cpus} CPUs");
     if !(0.0..1e6).contains(&minute) {
         return Err(patient.lack("proc/loadavg"));

@@ -10,6 +10,9 @@ use super::Unknown;
 use crate::machine::{
     allowed::allowed_cpus,
     cpu_set::{Cpu, CpuSet},
+    devices::{
+        BlockDevice, NetworkInterface, block_device_of, network_interfaces,
+    },
     environment::{Environment, kernel_configuration, kibibytes},
     root::Root,
     sys,
@@ -56,6 +59,9 @@ pub struct Patient {
     pub target: PathBuf,
     /// Inflating it takes a millisecond, and several checks ask.
     configuration: OnceCell<Option<String>>,
+    /// A hundred files, and 20 checks ask.
+    block_device: OnceCell<Option<BlockDevice>>,
+    interfaces: OnceCell<Vec<NetworkInterface>>,
 }
 
 impl Patient {
@@ -79,8 +85,27 @@ impl Patient {
         live: Live,
         target: impl Into<PathBuf>,
     ) -> Self {
-        let configuration = OnceCell::new();
-        Self { root, environment, live, target: target.into(), configuration }
+        Self {
+            root,
+            environment,
+            live,
+            target: target.into(),
+            configuration: OnceCell::new(),
+            block_device: OnceCell::new(),
+            interfaces: OnceCell::new(),
+        }
+    }
+
+    /// The block device below the target.
+    pub fn block_device(&self) -> Option<&BlockDevice> {
+        self.block_device
+            .get_or_init(|| block_device_of(&self.root, &self.target))
+            .as_ref()
+    }
+
+    /// All network interfaces.
+    pub fn interfaces(&self) -> &[NetworkInterface] {
+        self.interfaces.get_or_init(|| network_interfaces(&self.root))
     }
 
     /// The kernel's configuration as its build wrote it.
@@ -119,10 +144,15 @@ impl Patient {
     /// A file's text.
     ///
     /// # Errors
-    /// When it is missing, unreadable or empty.
+    /// When it is missing, unreadable, empty, or bytes that are no text.
     pub fn text(&self, path: impl AsRef<Path>) -> Result<String, Unknown> {
         let path = path.as_ref();
-        self.root.read_word(path).ok_or_else(|| self.lack(path))
+        let is_text = |text: &String| {
+            let odd = |c: char| c.is_control() && !c.is_whitespace();
+            !text.contains(|c| odd(c) || c == char::REPLACEMENT_CHARACTER)
+        };
+        let text = self.root.read_word(path).filter(is_text);
+        text.ok_or_else(|| self.lack(path))
     }
 
     /// A file that holds one unsigned number.
@@ -160,6 +190,17 @@ impl Patient {
     pub fn list(&self, path: impl AsRef<Path>) -> Result<CpuSet, Unknown> {
         let path = path.as_ref();
         self.root.read_list(path).ok_or_else(|| self.lack(path))
+    }
+
+    /// A list that is never empty on a machine that runs: of CPUs or nodes
+    /// that are online.
+    ///
+    /// # Errors
+    /// As [`Patient::number`].
+    pub fn members(&self, path: impl AsRef<Path>) -> Result<CpuSet, Unknown> {
+        let path = path.as_ref();
+        let list = self.list(path)?;
+        if list.is_empty() { Err(self.lack(path)) } else { Ok(list) }
     }
 
     /// The word in brackets of `always [madvise] never`.
