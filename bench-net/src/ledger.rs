@@ -56,6 +56,11 @@ impl Ledger {
     /// refuses it: as dropped by the sender's device and by the receiver's. So
     /// the greater of the two stands for both; a device with NAPI
     /// (`napi`) has a ring of its own in between and drops at either end.
+    ///
+    /// Since Linux 6.6 (commit 151e887d8ff9) a veth tells the sender of such a
+    /// drop: `ip_send_skb` then counts it in `OutDiscards`, and UDP in
+    /// `SndbufErrors` instead of `OutDatagrams`, while `send` succeeds. What
+    /// `send` refused is in `OutDiscards` as well (`__ip_append_data`).
     pub fn udp(
         &mut self,
         refused: u64,
@@ -66,10 +71,9 @@ impl Ledger {
         let tx = sender.get("link.tx_dropped");
         let rx = receiver.get("link.rx_dropped");
         self.drop("send_refused", refused);
-        self.drop(
-            "route",
-            sender.get("ip.OutDiscards") + sender.get("ip.OutNoRoutes"),
-        );
+        let discarded = sender.get("ip.OutDiscards").saturating_sub(refused);
+        let no_route = sender.get("ip.OutNoRoutes");
+        self.drop("route", discarded.saturating_sub(tx) + no_route);
         self.drop("device_tx", tx);
         self.drop("device_rx", if napi { rx } else { rx.saturating_sub(tx) });
         self.drop(
@@ -84,7 +88,8 @@ impl Ledger {
         self.drop("socket_buffer", receiver.get("udp.RcvbufErrors"));
         self.drop("memory", receiver.get("udp.MemErrors"));
         let sent = self.sent.saturating_sub(refused);
-        self.agree("datagrams sent", sent, sender.get("udp.OutDatagrams"));
+        let taken = sender.get("udp.OutDatagrams") + discarded;
+        self.agree("datagrams sent", sent, taken);
         let received = self.tally.received();
         self.agree(
             "datagrams received",
@@ -226,6 +231,26 @@ mod tests {
         assert_eq!(value("there_frames_sent"), Some(100.0));
         assert_eq!(value("there_dropped_socket_buffer"), Some(20.0));
         assert_eq!(value("there_dropped_device_rx"), Some(3.0));
+    }
+
+    #[test]
+    fn a_frame_that_the_device_refused_is_counted_once() {
+        // Before Linux 6.6, since then, and with refusals by `send`.
+        for (refused, datagrams, discards) in
+            [(0, 95, 0), (0, 93, 2), (5, 93, 7)]
+        {
+            let mut ledger = Ledger::new("there", 95 + refused, tally(93));
+            let sender = counts(&[
+                ("udp.OutDatagrams", datagrams),
+                ("ip.OutDiscards", discards),
+                ("link.tx_dropped", 2),
+            ]);
+            let receiver =
+                counts(&[("udp.InDatagrams", 93), ("link.rx_dropped", 2)]);
+            ledger.udp(refused, &sender, &receiver, false);
+            assert_eq!(ledger.check(), Ok(()), "{discards} discarded");
+            assert_eq!(ledger.dropped(), 2 + refused);
+        }
     }
 
     #[test]
