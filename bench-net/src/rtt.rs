@@ -5,7 +5,10 @@
 //! question is counted as stale and not taken, so that no round trip can end
 //! with the frame of another.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use harness::{
     load::{
@@ -31,6 +34,10 @@ use crate::{
 /// Ways that poll pause once between polls: the answer is due within
 /// microseconds.
 pub const WAIT: Wait = Wait::Spin;
+
+/// The last frame may be received late, by a kernel thread that has to wait
+/// for a CPU; the same as for frames that are looked for (`settle`).
+const LAST_FRAME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs a trial of a link.
 ///
@@ -85,6 +92,7 @@ struct Answered {
     /// Answers handed over.
     sent: u64,
     own: Counts,
+    evidence: Evidence,
     ended: Result<(), Lost>,
 }
 
@@ -257,9 +265,19 @@ impl<L: Link> Work for Pinger<L> {
             .map_err(|lost| {
                 TrialError::setup(format!("the last frame: {lost}"))
             })?;
+        // To be joined is to be told to end, also with that frame on its way.
+        self.peer.ends_within(LAST_FRAME_PATIENCE);
         let answered = self.peer.join()??;
         let ledgers = self.accounts(&answered, self.next + 1, self.next)?;
+        if let Err(lost) = answered.ended {
+            let [there, back] = ledgers;
+            return Err(TrialError::setup(format!(
+                "the thread that answers did not see the last frame: {lost}; \
+                 {there}; {back}"
+            )));
+        }
         let mut evidence = self.evidence;
+        compare(&mut evidence, answered.evidence);
         for ledger in &ledgers {
             ledger.check()?;
             ledger.report(&mut evidence);
@@ -273,6 +291,23 @@ impl<L: Link> Work for Pinger<L> {
         evidence.verified_ops = self.next;
         Ok(evidence)
     }
+}
+
+/// Takes over what side B proved. Both ends are the same way: a proof that
+/// differs says that one of them took another path.
+fn compare(ours: &mut Evidence, theirs: Evidence) {
+    let reasons: Vec<String> = theirs
+        .path
+        .iter()
+        .filter(|proof| !ours.path.contains(proof))
+        .map(|(key, value)| {
+            let found = ours.path.iter().find(|(known, _)| known == key);
+            let found = found.map_or("not stated", |(_, value)| value);
+            format!("{key} is {value} at side B and {found} at side A")
+        })
+        .collect();
+    ours.absorb(theirs);
+    ours.degraded.extend(reasons);
 }
 
 /// Answers until told to stop.
@@ -308,7 +343,9 @@ fn answer<E: End>(
     };
     let mut own = Counts::default();
     end.count(&mut own);
-    Answered { tally: arrivals.tally, last, sent, own, ended }
+    let mut evidence = Evidence::default();
+    end.prove(&mut evidence);
+    Answered { tally: arrivals.tally, last, sent, own, evidence, ended }
 }
 
 #[cfg(test)]

@@ -12,24 +12,53 @@ use crate::{
         Accounts, Way,
         af_xdp::{AfXdpGeneric, AfXdpNative},
         socket_blocking::{Blocking, SocketBlocking},
-        uring::UringSleep,
+        uring::{UringSleep, UringSpin},
     },
 };
 
-/// Answers each question twice over: first with the answer before.
+/// What side B sends before each answer.
+trait Injection: std::fmt::Debug + 'static {
+    /// Which, after this answer.
+    fn payload(before: Option<Payload>) -> Option<Payload>;
+}
+
+/// The answer before, once more.
 #[derive(Debug)]
-struct Replaying<L>(PhantomData<L>);
+enum Stale {}
+
+impl Injection for Stale {
+    fn payload(before: Option<Payload>) -> Option<Payload> {
+        before
+    }
+}
+
+/// An answer of another trial.
+#[derive(Debug)]
+enum Foreign {}
+
+impl Injection for Foreign {
+    fn payload(_: Option<Payload>) -> Option<Payload> {
+        let mut other = testing::trial("injecting", &[]);
+        other.spec.trial += 1;
+        Some(Series::new(&other, Direction::Back).payload(0))
+    }
+}
+
+/// Sends more than the answers.
+#[derive(Debug)]
+struct Injecting<L, I>(PhantomData<(L, I)>);
 
 #[derive(Debug)]
-struct Replayer<E> {
+struct Injector<E, I> {
     end: E,
     side: Side,
     before: Option<Payload>,
+    injection: PhantomData<I>,
 }
 
-impl<L: Link> Way for Replaying<L> {
-    const ID: &'static str = "replaying";
-    const ABOUT: &'static str = "sends the answer before once more";
+impl<L: Link, I: Injection> Way for Injecting<L, I> {
+    const ID: &'static str = "injecting";
+    const ABOUT: &'static str = "sends what nobody asked for";
     const SPINNING: bool = L::SPINNING;
 
     fn account(ledger: &mut Ledger, sides: &Accounts<'_>) {
@@ -37,8 +66,8 @@ impl<L: Link> Way for Replaying<L> {
     }
 }
 
-impl<L: Link> Link for Replaying<L> {
-    type End = Replayer<L::End>;
+impl<L: Link, I: Injection> Link for Injecting<L, I> {
+    type End = Injector<L::End, I>;
 
     fn open(
         lab: &Lab,
@@ -46,16 +75,16 @@ impl<L: Link> Link for Replaying<L> {
         waiter: &Waiter,
     ) -> Result<Self::End, TrialError> {
         let end = L::open(lab, side, waiter)?;
-        Ok(Replayer { end, side, before: None })
+        Ok(Injector { end, side, before: None, injection: PhantomData })
     }
 }
 
-impl<E: End> End for Replayer<E> {
+impl<E: End, I: Injection> End for Injector<E, I> {
     fn send(&mut self, payload: &Payload) -> Result<(), Lost> {
         if self.side == Side::B
-            && let Some(before) = self.before.replace(*payload)
+            && let Some(more) = I::payload(self.before.replace(*payload))
         {
-            self.end.send(&before)?;
+            self.end.send(&more)?;
         }
         self.end.send(payload)
     }
@@ -115,32 +144,58 @@ impl End for Swallower {
 
 #[test]
 fn an_answer_to_an_older_question_is_not_taken() {
-    replayed::<SocketBlocking>();
-    replayed::<AfXdpNative>();
+    // The first question had no answer before it.
+    let check = |seen: Seen| assert_eq!((seen.stale, seen.foreign), (49, 0));
+    injected::<SocketBlocking, Stale>(check, "49 duplicate");
+    injected::<AfXdpNative, Stale>(check, "49 duplicate");
 }
 
-fn replayed<L: Link>() {
+#[test]
+fn a_frame_from_elsewhere_is_foreign() {
+    let check = |seen: Seen| assert_eq!((seen.stale, seen.foreign), (0, 50));
+    injected::<SocketBlocking, Foreign>(check, "50 foreign");
+    injected::<AfXdpNative, Foreign>(check, "50 foreign");
+}
+
+/// Fifty round trips get their answers; the account then has what nobody
+/// handed over.
+fn injected<L: Link, I: Injection>(check: fn(Seen), account: &str) {
     let Some(cpus) = testing::two_cpus() else { return };
     if !testing::can_run::<L>() {
         return;
     }
     let _alone = testing::alone();
     testing::with_lab(|lab| {
-        let trial = testing::trial("replaying", &cpus);
+        let trial = testing::trial("injecting", &cpus);
         let lab = Arc::new(lab);
         let mut pinger =
-            Pinger::<Replaying<L>>::start(&trial, &lab).expect("start");
+            Pinger::<Injecting<L, I>>::start(&trial, &lab).expect("start");
         for _ in 0..50 {
             pinger.round_trip().expect("the right answer comes, too");
         }
-        // The first question had no answer before it.
-        assert_eq!(pinger.seen.stale, 49);
+        check(pinger.seen);
         assert_eq!(pinger.next, 50);
-        // Nobody has accounted for what was injected.
         let error = pinger.finish().expect_err("too many frames");
         assert!(matches!(error, TrialError::Wrong(_)), "{error}");
-        assert!(error.to_string().contains("49 duplicate"), "{error}");
+        assert!(error.to_string().contains(account), "{error}");
     });
+}
+
+#[test]
+fn an_end_that_took_another_path_degrades_the_trial() {
+    let end = |mode: &str, reasons: &[&str]| {
+        let mut evidence = Evidence::default();
+        evidence.prove("xdp", mode);
+        evidence.degraded.extend(reasons.iter().map(ToString::to_string));
+        evidence
+    };
+    let mut same = end("drv", &[]);
+    compare(&mut same, end("drv", &[]));
+    assert_eq!(same, end("drv", &[]));
+    let mut other = end("drv", &[]);
+    compare(&mut other, end("skb", &["asked for drv"]));
+    let told = "xdp is skb at side B and drv at side A";
+    assert_eq!(other.degraded, ["asked for drv", told]);
 }
 
 #[test]
@@ -159,21 +214,6 @@ fn a_lost_question_ends_the_trial_with_the_account() {
         let text = error.to_string();
         assert!(text.contains("question 99 was not answered"), "{text}");
         assert!(text.contains("100 sent, 99 delivered"), "{text}");
-    });
-}
-
-#[test]
-fn a_frame_from_elsewhere_is_foreign() {
-    let Some(cpus) = testing::two_cpus() else { return };
-    testing::with_lab(|lab| {
-        let mut other = testing::trial("socket-blocking", &cpus);
-        other.spec.trial += 1;
-        let foreign = Series::new(&other, Direction::Back);
-        let trial = testing::trial("socket-blocking", &cpus);
-        let mut seen = Arrivals::new(Series::new(&trial, Direction::Back));
-        seen.see(&foreign.payload(0));
-        assert_eq!(seen.tally.foreign, 1);
-        drop(lab);
     });
 }
 
@@ -202,12 +242,39 @@ fn a_round_trip_by_ring_is_one_system_call() {
         for _ in 0..ROUND_TRIPS {
             pinger.round_trip().expect("round trip");
         }
-        let mut own = Counts::default();
-        pinger.end.count(&mut own);
-        let waits = own.get("uring.waits");
         // A wait ends after a tenth of a second without a frame, too.
-        assert!(waits < ROUND_TRIPS * 11 / 10, "{waits} waits");
+        let enters = enters(&pinger);
+        assert!(enters < ROUND_TRIPS * 11 / 10, "{enters} calls");
     });
+}
+
+/// One to send and one to work off what came: a queue that is not looked at
+/// after the first would ask for a third.
+#[test]
+fn a_polled_round_trip_by_ring_is_two_system_calls() {
+    const ROUND_TRIPS: u64 = 1_000;
+    let Some(cpus) = testing::two_cpus() else { return };
+    let _alone = testing::alone();
+    if !testing::can_run::<UringSpin>() {
+        return;
+    }
+    testing::with_lab(|lab| {
+        let trial = testing::trial("uring-spin", &cpus);
+        let lab = Arc::new(lab);
+        let mut pinger =
+            Pinger::<UringSpin>::start(&trial, &lab).expect("start");
+        for _ in 0..ROUND_TRIPS {
+            pinger.round_trip().expect("round trip");
+        }
+        let enters = enters(&pinger);
+        assert!(enters < ROUND_TRIPS * 23 / 10, "{enters} calls");
+    });
+}
+
+fn enters<L: Link>(pinger: &Pinger<L>) -> u64 {
+    let mut own = Counts::default();
+    pinger.end.count(&mut own);
+    own.get("uring.enters")
 }
 
 /// A whole trial in this process's child: rounds, account and evidence.

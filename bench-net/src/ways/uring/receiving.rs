@@ -70,8 +70,8 @@ pub(super) struct Receiving {
     rearmed: u64,
     given_back: bool,
     buffers: u16,
-    /// Calls that waited: one a frame where one is in flight.
-    waited: u64,
+    /// System calls: one a frame where an end sleeps and one is in flight.
+    entered: u64,
 }
 
 impl Receiving {
@@ -93,7 +93,7 @@ impl Receiving {
             rearmed: 0,
             given_back: false,
             buffers,
-            waited: 0,
+            entered: 0,
         };
         receiving
             .arm()
@@ -117,7 +117,7 @@ impl Receiving {
     /// Submits what is pushed and waits a while for one completion.
     #[inline(always)]
     pub(super) fn wait(&mut self) -> Result<(), Lost> {
-        self.waited += 1;
+        self.entered += 1;
         self.ring
             .enter_within(1, &LOOK_UP)
             .map_err(|error| Lost::system("io_uring_enter", &error))
@@ -127,9 +127,14 @@ impl Receiving {
     #[inline(always)]
     pub(super) fn submit(&mut self) -> Result<(), Lost> {
         let queued = self.ring.publish();
+        self.entered += 1;
         self.ring
             .enter(queued, 0, io_uring::EnterFlags::GETEVENTS)
-            .map_err(|error| Lost::system("io_uring_enter", &error))
+            .map_err(|error| Lost::system("io_uring_enter", &error))?;
+        // The queue knows only now what was taken; before, it looks full to
+        // whoever asks whether there is anything to submit.
+        self.ring.sq().sync();
+        Ok(())
     }
 
     /// The next completion, if there is one.
@@ -196,7 +201,7 @@ impl Receiving {
     /// Adds what this end counted by itself.
     pub(super) fn count(&self, counts: &mut Counts) {
         self.socket.count(counts);
-        counts.set("uring.waits", self.waited);
+        counts.set("uring.enters", self.entered);
     }
 
     /// How often the request had to be armed.

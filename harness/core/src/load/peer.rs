@@ -3,6 +3,7 @@
 use std::{
     sync::mpsc,
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -15,6 +16,9 @@ use crate::{
 };
 
 use super::wait::Lifeline;
+
+/// Between two looks at a thread that is about to end.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// A running thread that ends when its end of the queue closes or the lifeline
 /// is cut. Dropping it cuts the lifeline and waits for the thread: whoever
@@ -61,6 +65,20 @@ impl<R: Send + 'static> Peer<R> {
             Err(TrialError::setup("the peer thread ended at once"))
         })?;
         Ok(peer)
+    }
+
+    /// Waits until the thread has ended by itself, but not longer than this,
+    /// and says whether it has. A thread that still has to take what is on
+    /// its way to it must not be told to end.
+    pub fn ends_within(&self, patience: Duration) -> bool {
+        let started = Instant::now();
+        while !self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            if started.elapsed() > patience {
+                return false;
+            }
+            thread::sleep(PAUSE);
+        }
+        true
     }
 
     /// Tells the thread to end and waits for what it has to say.
@@ -114,7 +132,7 @@ pub fn placement_evidence(trial: &Trial) -> Evidence {
 
 #[cfg(test)]
 mod tests {
-    use std::{hint::spin_loop, time::Duration};
+    use std::hint::spin_loop;
 
     use super::*;
     use crate::{
@@ -164,6 +182,24 @@ mod tests {
         assert_eq!(peer.join(), Ok(Some(cpus[1])));
         assert!(lifeline.is_cut());
         assert!(peer.join().is_err(), "only once");
+    }
+
+    #[test]
+    fn a_thread_that_ends_by_itself_is_not_told_to() {
+        let Some(cpus) = two_cpus() else { return };
+        let lifeline = Lifeline::default();
+        let theirs = lifeline.clone();
+        let (end, told) = mpsc::channel();
+        let mut peer = Peer::start(&trial(&cpus), &lifeline, move || {
+            let _ = told.recv();
+            theirs.is_cut()
+        })
+        .expect("start");
+        assert!(!peer.ends_within(Duration::from_millis(1)));
+        assert!(!lifeline.is_cut());
+        end.send(()).expect("the peer waits");
+        assert!(peer.ends_within(Duration::from_secs(60)));
+        assert_eq!(peer.join(), Ok(false));
     }
 
     #[test]
