@@ -105,7 +105,6 @@ impl<F: Flow> Drain<F> {
             evidence.prove("wait", WAIT);
         }
         settle::prove_lab(lab, &mut evidence);
-        receiver.prove(&mut evidence);
         let stop = Arc::new(AtomicBool::new(false));
         let (told, theirs) = (Arc::clone(&stop), Arc::clone(lab));
         let (ready, opened) = mpsc::channel();
@@ -194,6 +193,8 @@ impl<F: Flow> Work for Drain<F> {
         })?;
         ledger.check()?;
         let mut evidence = self.evidence;
+        // Now: how often a request had to be armed is known at the end.
+        self.receiver.prove(&mut evidence);
         evidence.absorb(sent.evidence);
         ledger.report(&mut evidence);
         report_rates(&ledger, sent.seconds, &mut evidence);

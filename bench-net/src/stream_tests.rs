@@ -154,6 +154,8 @@ fn a_flood_from_another_thread_is_accounted_for() {
     flood::<AfXdpNative>();
     flood::<AfXdpGeneric>();
     flood::<Mmsg>();
+    flood::<SocketSpin>();
+    flood::<Uring>();
 }
 
 /// Nobody receives while ten thousand frames come, so that most of them find
@@ -200,6 +202,8 @@ fn what_a_full_buffer_drops_has_a_name() {
     let _alone = testing::alone();
     overrun::<SocketBlocking>("socket_buffer");
     overrun::<Mmsg>("socket_buffer");
+    overrun::<SocketSpin>("socket_buffer");
+    overrun::<Uring>("socket_buffer");
     overrun::<AfXdpNative>("xsk_no_frame");
     overrun::<AfXdpGeneric>("xsk_no_frame");
 }

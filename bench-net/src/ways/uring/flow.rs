@@ -31,6 +31,9 @@ const FRAMES: usize = 64;
 /// it is the socket that overflows, as with every other way.
 const BUFFERS: u16 = 1_024;
 
+/// A request that brings fewer frames than that has little of a multishot.
+const FRAMES_PER_ARM_MIN: u64 = 8;
+
 /// A ring has twice as many completions as submissions: room for a frame in
 /// every buffer.
 const ENTRIES: usize = 1_024;
@@ -76,7 +79,8 @@ impl Flow for Uring {
             ENTRIES,
             BUFFERS,
         )?;
-        Ok(Taking { receiving, lifeline: waiter.lifeline().clone() })
+        let lifeline = waiter.lifeline().clone();
+        Ok(Taking { receiving, lifeline, frames: 0 })
     }
 }
 
@@ -160,6 +164,7 @@ impl std::fmt::Debug for Sending {
 pub struct Taking {
     receiving: Receiving,
     lifeline: Lifeline,
+    frames: u64,
 }
 
 impl Taking {
@@ -171,6 +176,7 @@ impl Taking {
         while let Some(done) = self.receiving.next()? {
             if let Done::Frame(payload) = done {
                 arrivals.see(&payload);
+                self.frames += 1;
                 any = true;
             }
         }
@@ -208,5 +214,11 @@ impl Receiver for Taking {
         self.receiving.prove(evidence);
         let armed = self.receiving.armed();
         evidence.metrics.push(metric("receive_armed", "times", "none", armed));
+        if armed > 1 + self.frames / FRAMES_PER_ARM_MIN {
+            evidence.degraded.push(format!(
+                "the multishot receive was armed {armed} times for {} frames",
+                self.frames
+            ));
+        }
     }
 }
