@@ -306,6 +306,36 @@ fn a_device_that_may_not_be_written_ends_with_5_whatever_is_said() {
 }
 
 #[test]
+fn the_word_that_permits_to_destroy_is_not_stored() {
+    let root = scratch();
+    let results = root.path().to_str().expect("UTF-8");
+    // No file is ever written to, so that nothing is measured here.
+    let target = root.path().join("file");
+    std::fs::write(&target, [0; 8192]).expect("file");
+    let target = target.to_str().expect("UTF-8");
+    for word in
+        [&["--allow-destroy", "Disk-1234"][..], &["--allow-destroy=Disk-1234"]]
+    {
+        let mut arguments = vec!["run", "durable-write-4k", "--target", target];
+        arguments.extend(["--results", results, "--smoke"]);
+        arguments.extend(word);
+        bypass(&arguments);
+    }
+    let files: Vec<String> = std::fs::read_dir(root.path())
+        .expect("results")
+        .filter_map(|run| {
+            std::fs::read_to_string(run.ok()?.path().join("run.json")).ok()
+        })
+        .collect();
+    assert_eq!(files.len(), 2);
+    for file in files {
+        assert!(file.contains("durable-write-4k"), "{file}");
+        assert!(!file.contains("Disk-1234"), "{file}");
+        assert!(!file.contains("allow-destroy"), "{file}");
+    }
+}
+
+#[test]
 fn a_word_needs_a_target() {
     let output = bypass(&["run", "--dry-run", "--allow-destroy", "word"]);
     assert_eq!(output.status.code(), Some(2));

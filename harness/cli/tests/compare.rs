@@ -89,6 +89,34 @@ fn a_gate_fails_on_half_the_rate_and_only_that_way_round() {
 }
 
 #[test]
+fn no_command_that_destroys_is_shown_for_pasting() {
+    let directory = scratch();
+    let root = directory.path();
+    side(root, ("before", 10), 1, 1.0);
+    side(root, ("after", 14), 1, 1.0);
+    let path = root.join("20261122T044500Z-b69efac8-before/run.json");
+    let file = std::fs::read_to_string(&path).expect("run.json");
+    let mut file: serde_json::Value =
+        serde_json::from_str(&file).expect("JSON");
+    file["command_line"] = serde_json::json!([
+        "bypass",
+        "run",
+        "--target",
+        "/dev/x",
+        "--allow-destroy",
+        "Disk-1234"
+    ]);
+    std::fs::write(&path, file.to_string()).expect("write");
+    for form in [&[][..], &["--json"]] {
+        let arguments = [&["compare", "before", "after"], form].concat();
+        let shown = text(&bypass(&arguments, root).stdout);
+        assert!(shown.contains("/dev/x"), "{shown}");
+        assert!(!shown.contains("Disk-1234"), "{shown}");
+        assert!(!shown.contains("allow-destroy"), "{shown}");
+    }
+}
+
+#[test]
 fn only_what_differs_of_the_machine_is_told() {
     let directory = scratch();
     let root = directory.path();

@@ -5,6 +5,7 @@
 //! - [`writer`]: run directories, appended to and synced block by block;
 //! - [`compare`]: one run, [`across`]: two runs, [`check`]: do files agree,
 //!   [`noise`]: what can this machine show;
+//! - [`command_line`]: what of a call may be stored and shown;
 //! - [`hist`]: HdrHistogram logs.
 //!
 //! **Invariant**: nothing here knows of Linux, reads a clock or measures; the
@@ -13,6 +14,7 @@
 
 pub mod across;
 pub mod check;
+pub mod command_line;
 pub mod compare;
 pub mod hist;
 pub mod noise;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use results::{
+    command_line::{DESTROY_OPTION, without_option},
     schema::{RunFile, SCHEMA_VERSION, Settings, Tool},
     writer::RunDirectory,
 };
@@ -65,7 +66,7 @@ pub(super) fn open(
         label: options.label.clone(),
         created_at_utc: time::rfc3339(now),
         tool: tool(),
-        command_line: std::env::args().collect(),
+        command_line: stored_command_line(),
         machine_id: host.machine_id8.clone(),
         settings: settings(options),
         parts: Vec::new(),
@@ -82,6 +83,15 @@ pub(super) fn open(
     };
     file.write(directory.path())?;
     Ok(directory)
+}
+
+/// How this process was called, without what permits a device to be
+/// destroyed: no file may give that, and it holds a part of a serial number.
+pub(super) fn stored_command_line() -> Vec<String> {
+    let words = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>();
+    without_option(&words, DESTROY_OPTION)
 }
 
 /// The newest run that names the same invocation.

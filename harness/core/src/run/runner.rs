@@ -122,7 +122,7 @@ pub fn run(
         suites: suite_ids(&planned, suites),
         plan: plan::record(&planned, suites, options),
         seed: options.seed,
-        command_line: std::env::args().collect(),
+        command_line: directory::stored_command_line(),
         started_at_utc: time::rfc3339(time::since_epoch()),
         finished_at_utc: None,
         interrupted: false,

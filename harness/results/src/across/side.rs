@@ -9,6 +9,7 @@ use stats::summary::mean;
 
 use super::order::Span;
 use super::{AcrossError, Difference, is_compared};
+use crate::command_line::{DESTROY_OPTION, without_option};
 use crate::compare::derive_gathered;
 use crate::compare::gather::{
     Attempt, Experiment, ExperimentId, Gathered, count,
@@ -101,7 +102,7 @@ pub struct RunSummary {
     pub caps: Vec<String>,
     /// Sessions that rest on fewer than half of their blocks.
     pub thin_sessions: Vec<String>,
-    /// How it was called.
+    /// How it was called, without what it was allowed to destroy.
     pub command_line: Vec<String>,
 }
 
@@ -187,7 +188,11 @@ impl Run {
             suspect: self.suspect,
             caps: caps(&self.file.doctor),
             thin_sessions: self.thin.clone(),
-            command_line: self.file.command_line.clone(),
+            // The first versions stored all of it.
+            command_line: without_option(
+                &self.file.command_line,
+                DESTROY_OPTION,
+            ),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{RED, colour, paint, short};
 use crate::across::{
     Across, AcrossRow, Difference, Measure, Order, SESSIONS_NEEDED, SideSummary,
 };
+use crate::command_line::without_option;
 use crate::schema::{Role, SCHEMA_VERSION, Verdict};
 
 /// Differences shown; two machines differ in more than anyone reads.
@@ -359,20 +360,16 @@ fn more_sessions(rows: &[&&AcrossRow]) -> String {
 /// The command of the first run, with the sessions that a verdict needs.
 fn command(across: &Across) -> String {
     let words = across.a.runs.first().map(|run| run.command_line.as_slice());
-    let mut words = words.unwrap_or_default().iter().skip(1).peekable();
-    let mut command = "bypass run".to_owned();
+    let words = without_option(words.unwrap_or_default(), "--sessions");
+    let mut words = words.iter().skip(1).peekable();
+    let mut command = format!("bypass run --sessions {SESSIONS_NEEDED}");
     if words.next_if(|word| *word == "run").is_none() {
         // `cargo bench` and the like have flags of their own.
-        return format!("{command} --sessions {SESSIONS_NEEDED}");
+        return command;
     }
-    command.push_str(&format!(" --sessions {SESSIONS_NEEDED}"));
-    while let Some(word) = words.next() {
-        if word == "--sessions" {
-            words.next();
-        } else if !word.starts_with("--sessions=") {
-            command.push(' ');
-            command.push_str(&quoted(word));
-        }
+    for word in words {
+        command.push(' ');
+        command.push_str(&quoted(word));
     }
     command
 }
