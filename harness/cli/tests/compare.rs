@@ -89,6 +89,27 @@ fn a_gate_fails_on_half_the_rate_and_only_that_way_round() {
 }
 
 #[test]
+fn a_gate_does_not_pass_what_b_lost() {
+    let directory = scratch();
+    let root = directory.path();
+    side(root, ("before", 10), 4, 1.0);
+    side(root, ("after", 14), 4, 1.0);
+    for run in std::fs::read_dir(root).expect("runs").flatten() {
+        let path = run.path().join("trials.csv");
+        if path.display().to_string().contains("after") {
+            let rows = std::fs::read_to_string(&path).expect("trials.csv");
+            // Another variant in its place: nothing else changes.
+            let rows = rows.replace(",futex,", ",gone,");
+            std::fs::write(&path, rows).expect("write");
+        }
+    }
+    let output = bypass(&["compare", "before", "after", "--gate"], root);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{message}");
+    assert!(message.contains("futex: only in A"), "{message}");
+}
+
+#[test]
 fn no_command_that_destroys_is_shown_for_pasting() {
     let directory = scratch();
     let root = directory.path();

@@ -222,6 +222,55 @@ fn what_cannot_be_compared_is_named_with_its_reason() {
 }
 
 #[test]
+fn what_a_measured_and_b_lost_is_doubted_and_what_b_adds_is_not() {
+    let root = tempfile::tempdir().unwrap();
+    let plain = || sessions(1, 0, |_| 1.0);
+    let a = plain().write(root.path());
+    let more =
+        sessions(2, 10, |_| 1.0).contender("new-here", 1.0).write(root.path());
+    let across = both(&a, &more);
+    assert!(across.can_decide());
+    assert_eq!(across.doubts(), [""; 0]);
+    type Break = fn(&mut TrialRow);
+    let breaks: [(Break, &str); 4] = [
+        (
+            |row| {
+                if row.block == Some(1) {
+                    row.status = Status::Wrong;
+                }
+            },
+            "uring: in B wrong",
+        ),
+        (|row| row.status = Status::Degraded, "uring: in B degraded"),
+        (|row| row.variant = "other".to_owned(), "uring: only in A"),
+        (|row| row.latency_p99_ns = None, "latency_p99_ns: no value in B"),
+    ];
+    for (broken, expected) in breaks {
+        let b = sessions(2, 10, |_| 1.0)
+            .alter(move |row| {
+                row.started_at_utc =
+                    format!("2026-11-21T05:{:02}:00.000Z", row.session);
+                if row.variant == "uring" {
+                    row.reasons = "told".to_owned();
+                    broken(row);
+                }
+            })
+            .write(root.path());
+        let across = both(&a, &b);
+        assert_eq!(across.count(Verdict::Slower), 0, "{expected}");
+        let doubts = across.doubts().join("\n");
+        assert!(doubts.contains(expected), "{expected}\n{doubts}");
+    }
+    // What never ran on either side has lost nothing.
+    let lacking = |seed, first| {
+        sessions(seed, first, |_| 1.0)
+            .skipped("uring-iopoll", "no poll queues")
+            .write(root.path())
+    };
+    assert_eq!(both(&lacking(5, 20), &lacking(6, 30)).doubts(), [""; 0]);
+}
+
+#[test]
 fn void_blocks_do_not_count_and_thin_sessions_are_told() {
     let root = tempfile::tempdir().unwrap();
     let a = sessions(1, 0, |_| 1.0).write(root.path());
@@ -257,6 +306,7 @@ fn a_suspect_run_is_said_first() {
     let across = both(&a, &b);
     assert!(!across.a.runs[0].suspect);
     assert!(across.b.runs[0].suspect);
+    assert!(across.doubts().join("").contains(&across.b.runs[0].run_id));
     let text = table::text(&across, &[], true);
     assert!(text.starts_with("\x1b[31mSUSPECT RUN"), "{text}");
 }

@@ -34,7 +34,8 @@ Sessions measured in turn are stronger than one side after the other:
   bypass compare before after
 
 Exit codes: 0 compared; 1 --gate, and a figure is slower; 2 nothing to compare, \
-or --gate without the sessions that a verdict needs.")]
+or --gate without the sessions that a verdict needs for each figure; 4 --gate, \
+and something that A measured could not be judged.")]
 pub struct Compare {
     /// The runs to compare with.
     a: String,
@@ -48,7 +49,8 @@ pub struct Compare {
     /// the runs].
     #[arg(long, value_parser = ratio)]
     practical: Option<f64>,
-    /// End with 1 if any figure of B is slower. Ratios to the baseline do not
+    /// End with 1 if any figure of B is slower, with 4 if B lacks a figure of
+    /// A or its figures cannot be believed. Ratios to the baseline do not
     /// count: they fall as well when the baseline gets better.
     #[arg(long)]
     gate: bool,
@@ -83,14 +85,17 @@ impl Compare {
     }
 }
 
-/// A gate that could never fail is a mistake of whoever set it up.
+/// A gate that could never fail is a mistake of whoever set it up; one that
+/// passes what it did not see is a mistake of ours.
 fn gate(across: &Across) -> Exit {
     if across.count(Verdict::Slower) > 0 {
         Exit::GateFailed
-    } else if across.can_decide() {
-        Exit::Done
-    } else {
+    } else if !across.can_decide() {
         Exit::Usage
+    } else if !across.doubts().is_empty() {
+        Exit::Measurement
+    } else {
+        Exit::Done
     }
 }
 
@@ -103,9 +108,14 @@ fn verdict(across: &Across, exit: Exit) -> String {
             "gate passed: nothing is shown to be slower ({} undecided)",
             across.count(Verdict::Undecided)
         ),
+        Exit::Measurement => format!(
+            "gate not passed, not everything could be judged; measure B \
+             again:\n  {}",
+            across.doubts().join("\n  ")
+        ),
         _ => format!(
-            "--gate needs {SESSIONS_NEEDED} sessions a side, or it could \
-             never fail; see the command above"
+            "--gate needs {SESSIONS_NEEDED} sessions a side for each figure, \
+             or it could never fail; see the command above"
         ),
     }
 }

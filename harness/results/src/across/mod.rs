@@ -50,6 +50,9 @@ pub struct Across {
     pub rows: Vec<AcrossRow>,
     /// What stands on one side only, or cannot be compared, and why.
     pub not_compared: Vec<String>,
+    /// What A measured and B cannot be held against, and why: it may have got
+    /// worse unseen.
+    pub unjudged: Vec<String>,
     /// What is the same question on both sides and was not asked alike.
     pub notes: Vec<String>,
     /// Settings and tool: what differs between the sides.
@@ -140,6 +143,7 @@ pub fn compare(
         practical_ratio: practical,
         rows: Vec::new(),
         not_compared: Vec::new(),
+        unjudged: Vec::new(),
         notes: Vec::new(),
         differences: side::differences(&a, &b),
         a: a.summary(),
@@ -148,7 +152,10 @@ pub fn compare(
     for (id, of_a) in &a.experiments {
         match b.experiment(id) {
             Some(of_b) => across.experiment(id, of_a, of_b),
-            None => across.only_in("A", id, &b),
+            None => {
+                across.unjudged.push(format!("{}: only in A", key(id)));
+                across.only_in("A", id, &b);
+            }
         }
     }
     for (id, _) in &b.experiments {
@@ -225,9 +232,32 @@ impl Across {
             .count()
     }
 
-    /// Whether any row has the sessions that a verdict needs.
+    /// Whether every figure has the sessions that a verdict needs.
     pub fn can_decide(&self) -> bool {
-        self.rows.iter().any(AcrossRow::has_enough_sessions)
+        let mut figures =
+            self.rows.iter().filter(|row| row.measure == Measure::Figure);
+        figures.clone().next().is_some()
+            && figures.all(AcrossRow::has_enough_sessions)
+    }
+
+    /// Why a gate may not pass although nothing is shown to be slower: what
+    /// was not judged, and what makes verdicts worthless.
+    pub fn doubts(&self) -> Vec<String> {
+        let runs = self.a.runs.iter().chain(&self.b.runs);
+        let mut doubts: Vec<String> = runs
+            .filter(|run| run.suspect)
+            .map(|run| {
+                format!(
+                    "{}: its baseline differs from its own copy",
+                    run.run_id
+                )
+            })
+            .collect();
+        if self.order == Order::Overlapping {
+            doubts.push(self.order.sentence().to_owned());
+        }
+        doubts.extend(self.unjudged.iter().cloned());
+        doubts
     }
 
     fn experiment(
@@ -242,20 +272,28 @@ impl Across {
             match sides {
                 (Some(_), Some(other)) if std::ptr::eq(other, variant) => {}
                 (Some(of_a), Some(of_b)) => {
-                    let bars = side::bars(of_a, of_b);
-                    self.not_compared.extend(
-                        bars.map(|why| format!("{name} {}: {why}", of_a.name)),
-                    );
+                    let line = |why| format!("{name} {}: {why}", of_a.name);
+                    let bars: Vec<String> =
+                        side::bars(of_a, of_b).map(line).collect();
+                    if of_a.has_figures() {
+                        self.unjudged.extend(bars.iter().cloned());
+                    }
+                    self.not_compared.extend(bars);
+                    self.unjudged.extend(side::lost(of_a, of_b).map(line));
                     let notes = side::shape_notes(of_a, of_b);
                     self.notes.extend(
                         notes.map(|n| format!("{name} {}: {n}", of_a.name)),
                     );
                 }
-                (of_a, _) => self.not_compared.push(format!(
-                    "{name} {}: only in {}",
-                    variant.name,
-                    if of_a.is_some() { "A" } else { "B" }
-                )),
+                (of_a, _) => {
+                    let side = if of_a.is_some() { "A" } else { "B" };
+                    let line =
+                        format!("{name} {}: only in {side}", variant.name);
+                    if of_a.is_some_and(side::VariantSide::has_figures) {
+                        self.unjudged.push(line.clone());
+                    }
+                    self.not_compared.push(line);
+                }
             }
         }
         let confidence = 0.95;

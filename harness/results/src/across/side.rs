@@ -339,6 +339,11 @@ impl ExperimentSide {
 }
 
 impl VariantSide {
+    /// Whether this side has figures of it that count.
+    pub fn has_figures(&self) -> bool {
+        self.unfit.is_none() && !self.figures.iter().all(Vec::is_empty)
+    }
+
     /// Adds one session: the mean over its blocks of the logarithms.
     fn session(
         &mut self,
@@ -428,6 +433,22 @@ pub(super) fn bars(
             .collect(),
     };
     whole.into_iter().chain(metrics)
+}
+
+/// Metrics of a variant that A measured and B, which has others, did not: too
+/// few ops for a percentile, say.
+pub(super) fn lost(
+    a: &VariantSide,
+    b: &VariantSide,
+) -> impl Iterator<Item = String> {
+    let is_comparable = bar(a, b).is_none();
+    let lost = move |metric: &CompareMetric| {
+        let at = *metric as usize;
+        let (a, b) = (&a.figures[at], &b.figures[at]);
+        is_comparable && !a.is_empty() && b.is_empty()
+    };
+    let all = CompareMetric::ALL.into_iter();
+    all.filter(lost).map(|metric| format!("{metric}: no value in B"))
 }
 
 /// The same question asked with other means: worth knowing, no bar. "The most
