@@ -336,6 +336,31 @@ fn the_word_that_permits_to_destroy_is_not_stored() {
 }
 
 #[test]
+fn a_run_is_resumed_with_the_word_of_its_device() {
+    let arguments =
+        ["run", "--resume", "no-such-run", "--allow-destroy", "word"];
+    let message = text(&bypass(&arguments).stderr);
+    assert!(message.contains("no-such-run"), "{message}");
+}
+
+#[test]
+fn a_refused_device_ends_with_5_though_others_are_measured() {
+    let found = devices();
+    let unsafe_one = found.iter().find(|device| {
+        device["allow_destroy"].is_null() && device["no_read"].is_null()
+    });
+    let Some(path) = unsafe_one.and_then(|device| device["path"].as_str())
+    else {
+        eprintln!("SKIPPED: no such device here");
+        return;
+    };
+    let plain = ["run", "storage", "--dry-run", "--target", path];
+    assert_eq!(bypass(&plain).status.code(), Some(0));
+    let words = [&plain[..], &["--allow-destroy", "wrong"]].concat();
+    assert_eq!(bypass(&words).status.code(), Some(5));
+}
+
+#[test]
 fn a_word_needs_a_target() {
     let output = bypass(&["run", "--dry-run", "--allow-destroy", "word"]);
     assert_eq!(output.status.code(), Some(2));

@@ -120,6 +120,7 @@ fn what_cannot_run_is_skipped_with_reason_and_remedy() {
         ("too-big", "base", "needs 100000 CPUs", 3),
         ("refused", "base", "the target is on fire;put it out", 5),
         ("unfit", "base", "no room for this one;make some", 3),
+        ("guarded", "base", "may not be written;say the word", 5),
     ] {
         let (run, status, reasons) = first(experiment, variant, &[]);
         assert_eq!(status, Status::Skipped, "{experiment}");
@@ -127,6 +128,18 @@ fn what_cannot_run_is_skipped_with_reason_and_remedy() {
         assert_eq!(run.code, code, "{experiment}");
         assert_eq!(run.check(), "clean");
     }
+}
+
+#[test]
+fn a_refusal_of_what_was_asked_for_fails_a_run_that_measured_others() {
+    for more in [&["guarded"][..], &["guarded", "word=wrong"]] {
+        let run = Run::start(scratch(), "good", more);
+        assert_eq!(run.code, 5, "{more:?} {}", run.stdout);
+        assert!(run.trials().iter().any(|row| row.status.is_usable()));
+    }
+    let run = Run::start(scratch(), "guarded", &["word=sesame"]);
+    assert_eq!(run.check(), "clean");
+    assert!(matches!(run.code, 0 | 4), "{}", run.stdout);
 }
 
 #[test]

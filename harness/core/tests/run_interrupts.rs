@@ -61,6 +61,32 @@ fn the_first_ends_after_the_block_and_resume_completes() {
 }
 
 #[test]
+fn what_needs_a_word_is_not_resumed_nor_spoilt_without_it() {
+    let directory = scratch();
+    let root = directory.path().join("results");
+    let more = ["window_ms=40", "word=sesame"];
+    let mut child = spawn(&root, "guarded", &more);
+    wait_until(|| has_child(child.id()));
+    interrupt(child.id());
+    assert_eq!(child.wait().expect("wait").code(), Some(130));
+    let run = only_run(&root).expect("run");
+    let rows = trials(&run);
+    let resume = |words: &[&str]| {
+        let mut command = Command::new(FIXTURE);
+        command.arg("resume").arg(&run).args(words).output().expect("run")
+    };
+    let refused = resume(&[]);
+    let table = String::from_utf8_lossy(&refused.stdout);
+    assert_eq!(refused.status.code(), Some(5), "{table}");
+    assert!(table.contains("not gone on with"), "{table}");
+    assert_eq!(trials(&run).len(), rows.len());
+    let output = resume(&["word=sesame"]);
+    assert!(matches!(output.status.code(), Some(0 | 4)));
+    assert!(trials(&run).len() > rows.len());
+    assert_eq!(check_text(&run), "clean");
+}
+
+#[test]
 fn the_second_ends_now() {
     let directory = scratch();
     let root = directory.path().join("results");

@@ -23,6 +23,7 @@ pub fn show(
     crate::printed(output::write_stdout(&text))?;
     let kinds = preview.forecasts.iter().filter_map(|(_, f)| f.as_ref().err());
     Ok(kinds
+        .chain(&preview.refusals)
         .map(|refusal| match refusal.kind {
             RefusalKind::Usage => Exit::Usage,
             RefusalKind::Environment => Exit::Environment,

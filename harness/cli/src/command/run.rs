@@ -85,6 +85,7 @@ pub struct Run {
     target: Option<PathBuf>,
     /// Lets experiments that write destroy what is on the block device that
     /// --target names: the word that `bypass list --devices` prints for it.
+    /// It is stored nowhere: --resume needs it again.
     #[arg(long, value_name = "WORD", requires = "target")]
     allow_destroy: Option<String>,
     /// Only experiments that carry this tag, such as `core`.
@@ -94,7 +95,7 @@ pub struct Run {
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "filters", "results", "label", "quick", "precise", "smoke", "blocks",
         "sessions", "window", "warmup", "practical", "seed", "cpus", "target",
-        "allow_destroy", "tag", "dry_run", "config", "print_config",
+        "tag", "dry_run", "config", "print_config",
     ])]
     resume: Option<PathBuf>,
     /// Show the plan, the time, the bytes to be written and the devices
@@ -118,7 +119,8 @@ impl Run {
         let report = match &self.resume {
             Some(directory) => {
                 let progress = self.progress.start();
-                runner::resume(suites, directory, Some(progress))?
+                let word = self.allow_destroy.clone();
+                runner::resume(suites, directory, word, Some(progress))?
             }
             None => {
                 let settings = self.settings()?;

@@ -131,6 +131,21 @@ impl fmt::Display for Filter {
     }
 }
 
+impl Filter {
+    /// Whether it names this experiment, and not only its suite.
+    pub fn names(&self, experiment: &Experiment) -> bool {
+        match self {
+            Self::Param { .. } => false,
+            Self::All(terms) => terms.iter().any(|t| t.names(experiment)),
+            Self::Id(pattern) => {
+                let part = pattern.split('/').nth(1).unwrap_or(pattern);
+                !part.trim_matches('*').is_empty()
+                    && id_matches(part, experiment.name())
+            }
+        }
+    }
+}
+
 fn joined(terms: &[Filter]) -> String {
     let terms: Vec<String> = terms.iter().map(ToString::to_string).collect();
     terms.join(" ")
@@ -514,5 +529,25 @@ mod tests {
         assert!(error("depth=7").contains("depth=7"));
         assert!("=1".parse::<Filter>().is_err());
         assert!("".parse::<Filter>().is_err());
+    }
+
+    #[test]
+    fn a_pattern_for_the_suite_names_no_experiment() {
+        let all = (SUITE.experiments)();
+        let names = |pattern: &str| -> Vec<&str> {
+            let filter: Filter = pattern.parse().expect("filter");
+            let named = all.iter().filter(|e| filter.names(e));
+            named.map(Experiment::name).collect()
+        };
+        for suite in ["storage", "storage/*", "*", "depth=8"] {
+            assert_eq!(names(suite), [""; 0], "{suite}");
+        }
+        for one in ["seqread", "storage/seqread-128k", "storage/seqr*/uring"] {
+            assert!(
+                names(one).iter().all(|name| *name == "seqread-128k"),
+                "{one}"
+            );
+            assert!(!names(one).is_empty(), "{one}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
-use crate::machine::cpu_set::CpuSet;
+use crate::{machine::cpu_set::CpuSet, suite::Experiment};
 
 /// Slices of the time series.
 pub const SLICE_NS: u64 = 100_000_000;
@@ -120,6 +120,15 @@ impl RunOptions {
             smoke: false,
             practical_ratio: 0.02,
         }
+    }
+}
+
+impl RunOptions {
+    /// Whether a person asked for this experiment so clearly that its refusal
+    /// is the run's: by its name, or by permitting something to be destroyed.
+    pub fn asks_for(&self, experiment: &Experiment) -> bool {
+        self.allow_destroy.is_some()
+            || self.filters.iter().any(|filter| filter.names(experiment))
     }
 }
 

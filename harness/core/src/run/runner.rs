@@ -67,6 +67,8 @@ pub struct Preview {
     pub duration: Duration,
     /// Per suite: what it would write and touch, or why it cannot.
     pub forecasts: Vec<(&'static str, Result<Forecast, Refusal>)>,
+    /// What single experiments that were asked for would be refused.
+    pub refusals: Vec<Refusal>,
 }
 
 /// Plans a run and changes nothing.
@@ -96,8 +98,17 @@ pub fn preview(
             (suites[i].id, (suites[i].forecast)(&own))
         })
         .collect();
+    let refusals = planned
+        .iter()
+        .filter(|p| options.asks_for(&p.experiment))
+        .filter_map(|p| {
+            let experiments = vec![p.experiment.key()];
+            let own = SessionRequest { experiments, ..all.clone() };
+            (suites[p.suite].forecast)(&own).err()
+        })
+        .collect();
     let duration = duration(trials, options);
-    Ok(Preview { planned, trials, duration, forecasts })
+    Ok(Preview { planned, trials, duration, forecasts, refusals })
 }
 
 /// Runs what the options ask for and derives the verdicts.
@@ -135,13 +146,15 @@ pub fn run(
     job.execute(directory, file, &Done::nothing(), progress)
 }
 
-/// Goes on with an interrupted run: the same plan, the same order.
+/// Goes on with an interrupted run: the same plan, the same order. What may
+/// be destroyed is stored nowhere, so that it has to be said again.
 ///
 /// # Errors
 /// As `run`; also if the machine has changed.
 pub fn resume(
     suites: &[Suite],
     path: &Path,
+    allow_destroy: Option<String>,
     progress: Option<Progress>,
 ) -> Result<Report, RunError> {
     prepare_process();
@@ -164,7 +177,8 @@ pub fn resume(
     };
     last.interrupted = false;
     last.finished_at_utc = None;
-    let options = stored_options(path, &last.plan)?;
+    let mut options = stored_options(path, &last.plan)?;
+    options.allow_destroy = allow_destroy;
     let planned = plan_on(suites, &options, &host)?;
     if plan::record(&planned, suites, &options) != last.plan {
         return Err(RunError::ForeignPlan {
@@ -387,7 +401,7 @@ impl Job<'_> {
         file.write(&path)?;
         let (derived, _) = compare::derive_directory(&path)?;
         write_compare(&path, &derived.rows)?;
-        let (exit, notes) = conclude(&tally, &path);
+        let (exit, notes) = conclude(&tally, &path, self.options);
         Ok(Report {
             directory: path,
             derived,
@@ -409,7 +423,11 @@ fn number_of(run_id: &str) -> u64 {
 }
 
 /// The worst that happened decides the exit code.
-fn conclude(tally: &Tally, path: &Path) -> (Exit, Vec<String>) {
+fn conclude(
+    tally: &Tally,
+    path: &Path,
+    options: &RunOptions,
+) -> (Exit, Vec<String>) {
     let mut notes = tally.given_up.clone();
     notes.extend(
         tally.unfinished.iter().map(|line| {
@@ -417,8 +435,13 @@ fn conclude(tally: &Tally, path: &Path) -> (Exit, Vec<String>) {
         }),
     );
     let exit = if tally.interrupted {
+        let again = match options.allow_destroy {
+            // The word itself stays out of what is printed and kept.
+            Some(_) => " --allow-destroy WORD",
+            None => "",
+        };
         notes.push(format!(
-            "interrupted; go on with: bypass run --resume '{}'",
+            "interrupted; go on with: bypass run --resume '{}'{again}",
             path.display()
         ));
         Exit::Interrupted
@@ -451,9 +474,11 @@ fn conclude(tally: &Tally, path: &Path) -> (Exit, Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::options::Mode;
 
     fn exit(tally: &Tally) -> Exit {
-        conclude(tally, Path::new("/tmp/x")).0
+        let options = RunOptions::new(Mode::Quick, 1);
+        conclude(tally, Path::new("/tmp/x"), &options).0
     }
 
     #[test]

@@ -60,11 +60,13 @@ pub struct Tally {
     pub wrong: usize,
     /// Experiments left with blocks that are not valid.
     pub unfinished: Vec<String>,
-    /// Variants that did nothing but fail.
+    /// Variants that did nothing but fail, and experiments that were begun
+    /// and could not be gone on with; each with its reason.
     pub given_up: Vec<String>,
     /// Variants and experiments that were skipped.
     pub skipped: usize,
-    /// Suites whose target was refused.
+    /// Targets that were refused to a suite, or to an experiment that was
+    /// asked for.
     pub refusals: Vec<Refusal>,
     /// Ended by Ctrl-C.
     pub interrupted: bool,
@@ -156,6 +158,9 @@ impl Stage<'_> {
         planned: &Planned,
         prepared: &dyn Session,
     ) -> Result<(), WriteError> {
+        if self.is_complete(session, planned) {
+            return Ok(());
+        }
         if let Some((reason, remedy)) = &planned.lack {
             return self.skip_all(session, planned, reason, remedy);
         }
@@ -165,7 +170,11 @@ impl Stage<'_> {
                 let key = planned.experiment.key();
                 self.progress.say(&format!("{key}: {refusal}"));
                 let lack = (&refusal.what, &refusal.remedy);
-                return self.skip_all(session, planned, lack.0, lack.1);
+                self.skip_all(session, planned, lack.0, lack.1)?;
+                if self.options.asks_for(&planned.experiment) {
+                    self.tally.refusals.push(refusal);
+                }
+                return Ok(());
             }
         };
         let target = prepared.target();
@@ -250,7 +259,21 @@ impl Stage<'_> {
         reason: &str,
         remedy: &str,
     ) -> Result<(), WriteError> {
-        if !self.done_of(session, planned).skipped.is_empty() {
+        let done = self.done_of(session, planned);
+        if done.is_begun() {
+            // Rows that say "skipped" beside measured ones would spoil these.
+            if !self.is_complete(session, planned) {
+                self.tally.given_up.push(format!(
+                    "{}: {} of {} blocks valid, not gone on with: {reason}; \
+                     {remedy}",
+                    planned.experiment.key(),
+                    done.valid(),
+                    self.options.blocks
+                ));
+            }
+            return Ok(());
+        }
+        if !done.skipped.is_empty() {
             return Ok(());
         }
         let mut rows = self.writer.block();
