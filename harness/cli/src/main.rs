@@ -11,7 +11,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use harness::{
-    run::{exit::Exit, worker},
+    run::{
+        exit::{Exit, bug_if_it_panics},
+        worker,
+    },
     suite::Suite,
 };
 
@@ -23,9 +26,10 @@ fn main() -> ExitCode {
     if let Some(code) = worker::enter(SUITES) {
         return code;
     }
-    let exit = match command::Arguments::parse().command.run(SUITES) {
-        Ok(exit) => exit,
-        Err(error) => {
+    let command = command::Arguments::parse().command;
+    let exit = match bug_if_it_panics(|| command.run(SUITES)) {
+        Ok(Ok(exit)) | Err(exit) => exit,
+        Ok(Err(error)) => {
             eprintln!("error: {error:#}");
             command::exit_of(&error)
         }

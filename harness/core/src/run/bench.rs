@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    exit::Exit,
+    exit::{Exit, bug_if_it_panics},
     filter::{Filter, FilterError, select},
     journal::ProcessId,
     options::{Mode, RunOptions, fresh_seed},
@@ -37,12 +37,14 @@ pub fn main_for(suites: &[Suite]) -> ExitCode {
         return code;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let exit = if arguments.iter().any(|a| a == "--bench") {
-        bench(suites, &arguments)
-    } else {
-        smoke(suites)
-    };
-    exit.into()
+    let exit = bug_if_it_panics(|| {
+        if arguments.iter().any(|a| a == "--bench") {
+            bench(suites, &arguments)
+        } else {
+            smoke(suites)
+        }
+    });
+    exit.unwrap_or_else(|bug| bug).into()
 }
 
 fn bench(suites: &[Suite], arguments: &[String]) -> Exit {

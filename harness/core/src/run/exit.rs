@@ -1,6 +1,9 @@
 //! How a command ends.
 
-use std::process::ExitCode;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
 
 /// The few exit codes, documented in the design and in `bypass --help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,8 +42,34 @@ impl Exit {
     }
 }
 
+/// What `run` returns, or the exit code of a bug if it panics, which the
+/// panic's own message has told by then.
+pub fn bug_if_it_panics<T>(run: impl FnOnce() -> T) -> Result<T, Exit> {
+    // What `run` worked on is not looked at again.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
+        eprintln!(
+            "this is a bug in this program, not in the machine: please report \
+             it with the lines above"
+        );
+        Exit::Bug
+    })
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_bug_and_nothing_else_is() {
+        assert_eq!(bug_if_it_panics(|| 3), Ok(3));
+        let panics = || -> u32 { panic!("on purpose") };
+        assert_eq!(bug_if_it_panics(panics), Err(Exit::Bug));
+        assert_eq!(Exit::Bug.code(), 70);
     }
 }
