@@ -92,11 +92,19 @@ fn whatever_is_asked_for_is_in_a_capture() {
     assert!(found > 50, "only {found}");
 }
 
-/// Control groups get other names, and interfaces named after their hardware
-/// address.
+/// Control groups get other names, and so do power supplies and interfaces
+/// that are named after their hardware address or by a person.
 fn is_renamed(path: &Path) -> bool {
     let path = path.to_string_lossy();
-    path.starts_with("sys/fs/cgroup") || path.contains("/enx")
+    let interface = path.split_once("/net/").map(|(_, name)| name);
+    let keeps = |name: &str| {
+        let plain = ["lo/", "eth", "eno", "enp", "ens", "wlp", "ifb"];
+        plain.iter().any(|start| name.starts_with(start))
+    };
+    path.starts_with("sys/fs/cgroup")
+        || path.contains("/power_supply/")
+        || (path.starts_with("sys/")
+            && interface.is_some_and(|name| !keeps(name)))
 }
 
 #[test]

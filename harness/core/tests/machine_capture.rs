@@ -58,7 +58,10 @@ fn lasting_facts(root: &Root) -> String {
         device.backing_file = None;
     }
     let topology = Topology::read(root).expect("CPUs");
-    let networks = network_interfaces(root);
+    // The name that a person chose is replaced, and sorts elsewhere.
+    let mut networks = network_interfaces(root);
+    networks.iter_mut().for_each(|interface| interface.name.clear());
+    networks.sort_by_key(|interface| format!("{interface:?}"));
     format!("{:#?}", (topology, environment, blocks, networks, cpu_limit(root)))
 }
 
@@ -81,7 +84,7 @@ fn a_capture_of_this_machine_tells_the_same_facts() {
 }
 
 /// Secrets as they stand in files of real machines.
-const SECRETS: [&str; 19] = [
+const SECRETS: [&str; 29] = [
     "acme-host",
     "4c4c4544-0042-3510-8053-b7c04f4d4e32",
     "0123456789abcdef0123456789abcdef",
@@ -101,6 +104,16 @@ const SECRETS: [&str; 19] = [
     "TOKEN",
     "builder",
     "10000000abcd1234",
+    "acme-pod",
+    "acme-group",
+    "04:0c:ce:e2:1a:4b",
+    "04_0c",
+    "aa:bb:cc:dd:ee:0f",
+    "aa-bb-cc-dd-ee-1f",
+    "HID77SERIAL",
+    "525400fedcba",
+    "525400fedcbb",
+    "wg-acme",
 ];
 
 fn plant(tree: &Tree) {
@@ -123,6 +136,8 @@ fn plant(tree: &Tree) {
                 "0::/system.slice/acme-vault.service/docker-\
                  1f2e3d4c5b6a79880f1e2d3c4b5a6978.scope",
             ),
+            ("1/cgroup", "4:cpu,cpuacct:/docker/acme-group:1:/payroll"),
+            ("interrupts", " 40: 7 0 IR-PCI-MSI 1-edge i40e-wg-acme-TxRx-0"),
             (
                 "self/mountinfo",
                 "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n\
@@ -138,13 +153,36 @@ fn plant(tree: &Tree) {
             ("self/status", "Name:\tacme-agent\nCapEff:\t000001ffffffffff"),
         ],
     );
+    tree.link(
+        "sys/class/hwmon/hwmon7",
+        "sys/devices/virtual/misc/uhid/power_supply/hid-HID77SERIAL-battery/\
+         hwmon7",
+    );
+    for name in
+        ["enx525400abcdef", "wlx525400fedcba", "wwx525400fedcbb", "wg-acme"]
+    {
+        let place = format!("sys/devices/virtual/net/{name}");
+        tree.file(&format!("{place}/mtu"), 1500)
+            .link(&format!("sys/class/net/{name}"), &place);
+    }
+    tree.file("run/.containerenv", "name=\"acme-pod\"");
+    for (supply, path) in [
+        ("hid-04:0c:ce:e2:1a:4b-battery", "pci0000:00/usb1/1-1"),
+        ("ps-controller-battery-aa:bb:cc:dd:ee:0f", "virtual/misc/uhid"),
+        ("hid-HID77SERIAL-battery", "virtual/misc/uhid"),
+    ] {
+        let place = format!("sys/devices/{path}/power_supply/{supply}");
+        tree.file(&format!("{place}/scope"), "Device")
+            .file(&format!("{place}/hwmon7/name"), supply.replace('-', "_"))
+            .link(&format!("sys/class/power_supply/{supply}"), &place);
+    }
     tree.file("etc/machine-id", "0123456789abcdef0123456789abcdef")
         .file("sys/class/dmi/id/product_serial", "S4EWNX0R123456")
         .file("sys/class/dmi/id/product_name", "R640 on 52:54:00:ab:cd:ef")
-        .file("sys/devices/virtual/net/enx525400abcdef/mtu", 1500)
-        .link(
-            "sys/class/net/enx525400abcdef",
-            "sys/devices/virtual/net/enx525400abcdef",
+        .file("sys/class/dmi/id/board_name", "B-aa-bb-cc-dd-ee-1f-x")
+        .file(
+            "sys/class/dmi/id/sys_vendor",
+            "uuid.4c4c4544-0042-3510-8053-b7c04f4d4e32",
         )
         .file("sys/block/vda/device/wwid", "0x5000c500a1b2c3d4")
         .file("sys/class/nvme/nvme0/model", "Disk 0x5000c500a1b2c3d4")
@@ -185,7 +223,15 @@ fn nothing_in_a_capture_names_anything() {
     let copy = unpacked(&archive);
     let names = network_interfaces(&copy.root());
     assert_eq!(names[0].mtu_bytes, Some(1500));
+    assert_eq!(names.len(), 4);
     assert!(names[0].name.starts_with("enx"));
+    let groups = file("proc/1/cgroup");
+    assert!(groups.starts_with("4:cpu,cpuacct:/docker/"), "{groups}");
+    let interrupts = file("proc/interrupts");
+    assert!(interrupts.ends_with("-TxRx-0"), "{interrupts}");
+    let supplies = copy.root().entries("sys/class/power_supply");
+    assert_eq!(supplies.len(), 3, "{supplies:?}");
+    assert_eq!(capture(&copy.root()).text(), text, "redacted twice");
 }
 
 /// A group whose files have other names than it says itself would lose its

@@ -95,6 +95,20 @@ const DEVICES: &[&str] = &[
     "pmem", "nullb", "sr",
 ];
 
+/// How interfaces are called that nobody named: by the kernel, by a driver or
+/// by a program that makes them. A number follows.
+const INTERFACES: &[&str] = &[
+    "bond", "br", "cni", "docker", "dummy", "erspan", "eth", "geneve", "gre",
+    "gretap", "ib", "ifb", "ip_vti", "ip6gre", "ip6tnl", "ip6_vti", "ipvlan",
+    "lo", "lxcbr", "lxdbr", "macvlan", "macvtap", "sit", "tap", "team", "tun",
+    "tunl", "usb", "veth", "virbr", "vlan", "vnet", "vxlan", "wg", "wlan",
+    "wwan",
+];
+
+/// How power supplies are called that firmware or a driver named.
+const POWER_SUPPLIES: &[&str] =
+    &["AC", "ACAD", "ADP", "BAT", "BATC", "BATT", "CMB", "hidpp_battery_"];
+
 /// Processes whose running is a fact about the machine.
 const PROCESSES: &[&str] = &[
     "auto-cpufreq",
@@ -206,6 +220,32 @@ pub(super) fn container(part: &str) -> Option<&'static str> {
     CONTAINERS.iter().find(|kind| part.contains(*kind)).copied()
 }
 
+/// Whether an interface's name tells nothing but its kind and place.
+pub(super) fn is_interface(name: &str) -> bool {
+    // `eth0.100`: a VLAN of it.
+    let (name, vlan) = name.split_once('.').unwrap_or((name, "0"));
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    // systemd.net-naming-scheme(7): kind, then letters of place and numbers.
+    let place = ["en", "ib", "sl", "wl", "ww"]
+        .iter()
+        .find_map(|kind| name.strip_prefix(kind))
+        .is_some_and(|place| {
+            let is_place = |c: char| "Pabcdfinopsuv".contains(c);
+            place.starts_with('x')
+                || (place.starts_with(is_place)
+                    && place.contains(|c: char| c.is_ascii_digit())
+                    && place.chars().all(|c| c.is_ascii_digit() || is_place(c)))
+        });
+    (place || INTERFACES.contains(&stem))
+        && vlan.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a power supply's name tells nothing but its kind.
+pub(super) fn is_power_supply(name: &str) -> bool {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    POWER_SUPPLIES.contains(&stem)
+}
+
 /// Whether a process's name is a fact about the machine.
 pub(super) fn is_process(name: &str) -> bool {
     PROCESSES.contains(&name)
@@ -227,4 +267,46 @@ pub(super) fn is_config(line: &str) -> bool {
 /// Whether a line of `/proc/self/status` is of interest.
 pub(super) fn is_status(line: &str) -> bool {
     line.split(':').next().is_some_and(|name| STATUS.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_that_nobody_named_are_known() {
+        for name in [
+            "lo",
+            "eth0",
+            "eth0.100",
+            "eno1",
+            "enp3s0f1np1",
+            "enP4p1s0f0np0",
+            "ens2f0",
+            "wlp0s20f3",
+            "wlan0",
+            "wwan0",
+            "ibp5s0",
+            "docker0",
+            "veth12",
+            "enx525400abcdef",
+            "ifb1",
+            "wg0",
+        ] {
+            assert!(is_interface(name), "{name}");
+        }
+        for name in [
+            "wg-acme",
+            "engineering0",
+            "lan0",
+            "br-0a1b2c3d4e5f",
+            "acme",
+            "eth0.guests",
+            "en",
+            "vethab12",
+            "",
+        ] {
+            assert!(!is_interface(name), "{name}");
+        }
+    }
 }

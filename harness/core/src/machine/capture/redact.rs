@@ -4,11 +4,13 @@
 //! control groups, command line) keep only words known to be harmless; then
 //! everything passes a scan for addresses and identifiers by their form. The
 //! same name always gets the same replacement, and what is redacted stays as
-//! it is when it is redacted again.
+//! it is when it is redacted again. Names that people choose for interfaces
+//! and power supplies have no form and are looked for by their place.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    ops::Range,
 };
 
 use super::known;
@@ -29,6 +31,8 @@ const UUID: &str = "00000000-0000-0000-0000-";
 #[derive(Debug)]
 pub(super) struct Redactor {
     host: Option<String>,
+    /// Names of interfaces that are not the kernel's or systemd's.
+    interfaces: Vec<String>,
     replacements: BTreeMap<String, String>,
 }
 
@@ -38,7 +42,9 @@ impl Redactor {
             .read_word("proc/sys/kernel/hostname")
             // `vm` and `cpu` are words that files need.
             .filter(|host| host.len() > 3 && !known::is_path_part(host));
-        Self { host, replacements: BTreeMap::new() }
+        let mut interfaces = root.entries("sys/class/net");
+        interfaces.retain(|name| !known::is_interface(name));
+        Self { host, interfaces, replacements: BTreeMap::new() }
     }
 
     /// A file's text without what names anything.
@@ -51,20 +57,30 @@ impl Redactor {
                 some => some,
             },
             ("proc/cpuinfo", _) => thinned(text),
-            // Long, and only that it is there counts.
-            ("proc/lockdep", _) => String::new(),
+            // Long, or telling names; only that it is there counts.
+            ("proc/lockdep" | "run/.containerenv" | ".dockerenv", _) => {
+                String::new()
+            }
+            ("proc/interrupts", _) => self.lines(text, Self::interrupt_line),
             ("proc/stat", _) => cut_intr(text),
             ("proc/1/environ", _) => container_of(text),
             ("proc/self/mountinfo", _) => self.lines(text, Self::mount_line),
             ("proc/self/cgroup" | "proc/1/cgroup", _) => {
                 self.lines(text, |this, line| {
-                    let (id, path) =
-                        line.rsplit_once(':').unwrap_or(("", line));
-                    format!("{id}:{}", this.path(path))
+                    // The path may hold colons itself; cgroups(7).
+                    let mut fields = line.splitn(3, ':');
+                    match (fields.next(), fields.next(), fields.next()) {
+                        (Some(id), Some(kinds), Some(path)) => {
+                            format!("{id}:{kinds}:{}", this.path(path))
+                        }
+                        _ => this.path(line),
+                    }
                 })
             }
             ("proc/swaps", _) => self.lines(text, Self::first_path),
             ("proc/self/status", _) => kept(text, known::is_status),
+            // That of the supply, with other signs between its words.
+            (_, "name") if path.contains("/power_supply/") => "supply".into(),
             (_, "backing_file") => self.path(text.trim()),
             (_, "comm") if !known::is_process(text.trim()) => "x".to_owned(),
             _ if path.starts_with("boot/") => kept(text, known::is_config),
@@ -81,8 +97,57 @@ impl Redactor {
                 let shown = format!("{}/{name}", self.path(dir));
                 self.scrub(&shown)
             }
-            false => self.scrub(path),
+            false => {
+                let shown = self.places(path);
+                self.scrub(&shown)
+            }
         }
+    }
+
+    /// A path without the names of interfaces and power supplies.
+    fn places(&mut self, path: &str) -> String {
+        let mut class = "";
+        let mut parts = Vec::new();
+        for part in path.split('/') {
+            parts.push(match class {
+                // `/proc/sys/net` has settings, not interfaces.
+                "net" if !path.starts_with("proc/") => self.interface(part),
+                "power_supply" if !known::is_power_supply(part) => {
+                    self.replacement(part, "supply", "")
+                }
+                _ => part.to_owned(),
+            });
+            class = part;
+        }
+        parts.join("/")
+    }
+
+    fn interface(&mut self, name: &str) -> String {
+        match self.interfaces.iter().any(|other| other == name) {
+            true => self.replacement(name, "x", ""),
+            false => name.to_owned(),
+        }
+    }
+
+    /// Drivers name an interrupt `lan0`, `lan0-TxRx-1` or `i40e-lan0-TxRx-1`.
+    fn interrupt_line(&mut self, line: &str) -> String {
+        let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let mut line = line.to_owned();
+        for name in self.interfaces.clone() {
+            let mut from = 0;
+            while let Some(at) = line[from..].find(&name) {
+                let (start, end) = (from + at, from + at + name.len());
+                let stands_alone = !line[..start].ends_with(in_name)
+                    && !line[end..].starts_with(in_name);
+                from = end;
+                if stands_alone {
+                    let new = self.replacement(&name, "x", "");
+                    line.replace_range(start..end, &new);
+                    from = start + new.len();
+                }
+            }
+        }
+        line
     }
 
     fn lines(
@@ -192,6 +257,11 @@ impl Redactor {
         if let Some(new) = self.address(core) {
             return token.replacen(core, &new, 1);
         }
+        if let Some((found, kind, pad)) = glued(token) {
+            let new = self.replacement(&token[found.clone()], kind, pad);
+            let before = self.token(&token[..found.start]);
+            return before + &new + &self.token(&token[found.end..]);
+        }
         let mut out = String::new();
         for word in token.split_inclusive([':', '.', '-']) {
             let bare = word.trim_end_matches([':', '.', '-']);
@@ -202,18 +272,6 @@ impl Redactor {
     }
 
     fn address(&mut self, word: &str) -> Option<String> {
-        let is_hex = |part: &str| part.bytes().all(|b| b.is_ascii_hexdigit());
-        let groups = |sign: char| -> Option<Vec<usize>> {
-            let parts: Vec<&str> = word.split(sign).collect();
-            let all = parts.iter().all(|part| is_hex(part));
-            all.then(|| parts.iter().map(|part| part.len()).collect())
-        };
-        if groups('-').is_some_and(|lengths| lengths == [8, 4, 4, 4, 12]) {
-            return Some(self.replacement(word, UUID, "000000000000"));
-        }
-        if [groups(':'), groups('-')].contains(&Some(vec![2; 6])) {
-            return Some(self.replacement(word, MAC, "00"));
-        }
         if self.host.as_deref() == Some(word) {
             return Some("host".to_owned());
         }
@@ -225,7 +283,7 @@ impl Redactor {
     }
 
     /// Long hexadecimal numbers, bare or as part of a name (`enx` and a
-    /// hardware address).
+    /// hardware address without colons).
     fn identifier(&mut self, word: &str) -> String {
         let digits = word.strip_prefix("0x").unwrap_or(word);
         let has = |test: fn(&u8) -> bool| digits.bytes().any(|b| test(&b));
@@ -236,11 +294,51 @@ impl Redactor {
         if is_long {
             return self.replacement(word, "hex", "000");
         }
-        match word.strip_prefix("enx") {
-            Some(mac) if mac.len() == 12 => self.replacement(word, "enx", "0"),
-            _ => word.to_owned(),
+        // systemd.net-naming-scheme(7): a kind of link, and `x` for a
+        // hardware address.
+        for kind in ["enx", "wlx", "wwx"] {
+            let mac = word.strip_prefix(kind).unwrap_or_default();
+            if mac.len() == 12 && is_hex(mac) {
+                return self.replacement(word, kind, "0");
+            }
+        }
+        word.to_owned()
+    }
+}
+
+fn is_hex(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The first hardware address or UUID within a word, whatever is glued to it
+/// (`hid-04:0c:ce:e2:1a:4b-battery`), and what stands for such a one.
+fn glued(token: &str) -> Option<(Range<usize>, &'static str, &'static str)> {
+    let mut words: Vec<Range<usize>> = Vec::new();
+    for word in token.split_inclusive([':', '.', '-']) {
+        let start = words.last().map_or(0, |last| last.end + 1);
+        let bare = word.strip_suffix([':', '.', '-']).unwrap_or(word);
+        words.push(start..start + bare.len());
+    }
+    for (index, first) in words.iter().enumerate() {
+        for sign in [":", "-"] {
+            let joined = |word: &&Range<usize>| {
+                is_hex(&token[(*word).clone()])
+                    && (word.start == first.start
+                        || token[..word.start].ends_with(sign))
+            };
+            let run: Vec<&Range<usize>> =
+                words[index..].iter().take_while(joined).collect();
+            let pairs = run.iter().take_while(|word| word.len() == 2).count();
+            if pairs >= 6 {
+                return Some((first.start..run[pairs - 1].end, MAC, "00"));
+            }
+            let lengths = run.iter().map(|word| word.len());
+            if sign == "-" && lengths.take(5).eq([8, 4, 4, 4, 12]) {
+                return Some((first.start..run[4].end, UUID, "000000000000"));
+            }
         }
     }
+    None
 }
 
 /// Files without names whose versions look like addresses (`22.36.10.10`),

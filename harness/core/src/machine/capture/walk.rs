@@ -122,7 +122,7 @@ impl Walk<'_> {
             },
         };
         if let Some(target) = target.to_str() {
-            let shown = self.redactor.scrub(target);
+            let shown = self.redactor.path_of(target);
             self.insert(path, Entry::Link(shown));
         }
     }
