@@ -16,7 +16,9 @@ pub(super) const CHECKS: &[Check] = &[
         why: "a scheduler sorts and delays requests under a lock, which fast \
               devices do not need",
         wanted: "none",
-        fix: "echo none > /sys/block/DEVICE/queue/scheduler",
+        fix: "echo none > /sys/block/DEVICE/queue/scheduler; it resets \
+              queue/nr_requests and queue/iosched, then and when it is put \
+              back: note them first",
         source: "/sys/block/*/queue/scheduler",
         limit: None,
         examine: scheduler,
@@ -218,11 +220,8 @@ fn scheduler(patient: &Patient) -> Result<Observation, Unknown> {
         }
     }
     let good = files.iter().all(|(_, _, value)| value == "none");
-    let mut seen = Observation::pass_if(good, describe(&files));
-    for (_, path, value) in &files {
-        seen = seen.with_write(path, "none", value);
-    }
-    Ok(seen)
+    // Not for the script, whose undo could not put back what this resets.
+    Ok(Observation::pass_if(good, describe(&files)))
 }
 
 fn write_cache(patient: &Patient) -> Result<Observation, Unknown> {

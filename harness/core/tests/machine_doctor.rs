@@ -166,8 +166,42 @@ fn processes_that_cannot_be_listed_hide_no_daemon() {
     assert_status(&tree, "noise.irqbalance", Status::Unknown);
     tree.file("proc/1/comm", "systemd").file("proc/7/comm", "sh");
     assert_status(&tree, "noise.irqbalance", Status::Pass);
+    // With hidepid=2 only this user's processes are there.
+    tree.remove("proc/1/comm").file("proc/8/comm", "sh");
+    assert_status(&tree, "noise.irqbalance", Status::Unknown);
+    tree.file("proc/1/comm", "systemd");
     tree.file("proc/9/comm", "irqbalance");
     assert_status(&tree, "noise.irqbalance", Status::Warn);
+}
+
+#[test]
+fn a_flaw_of_which_nothing_is_known_is_no_pass() {
+    let tree = bare_metal();
+    tree.file("proc/cmdline", "quiet");
+    let dir = "sys/devices/system/cpu/vulnerabilities";
+    let id = "cpu.mitigations";
+    tree.files(dir, &[("mds", "Not affected"), ("l1tf", "Mitigation: PTE")]);
+    assert_status(&tree, id, Status::Pass);
+    tree.file(&format!("{dir}/gds"), "Unknown: Dependent on hypervisor status");
+    assert_status(&tree, id, Status::Unknown);
+    tree.file(&format!("{dir}/mds"), "Vulnerable; SMT vulnerable");
+    assert_status(&tree, id, Status::Warn);
+}
+
+/// Undo goes backwards through what apply does.
+#[test]
+fn a_script_can_undo_what_it_applies() {
+    let tree = bare_metal();
+    let dir = "sys/devices/system/cpu";
+    tree.files(&format!("{dir}/smt"), &[("active", "1"), ("control", "on")]);
+    let smt = assert_status(&tree, "cpu.smt", Status::Warn);
+    assert_eq!(smt.writes, [], "siblings that are off take no settings");
+    let all = checks();
+    let place = |id| all.iter().position(|listed| listed.check.id == id);
+    assert!(
+        place("cpu.energy_preference") < place("cpu.governor"),
+        "no preference can be put back while the governor is `performance`"
+    );
 }
 
 #[test]

@@ -14,7 +14,8 @@ pub(super) const CHECKS: &[Check] = &[
         about: "hardware threads that share a core",
         why: "what runs on the sibling takes up to half of a core's speed",
         wanted: "off, or siblings left idle",
-        fix: "echo off > /sys/devices/system/cpu/smt/control",
+        fix: "echo off > /sys/devices/system/cpu/smt/control, and ask again: \
+              fewer CPUs are left to set up",
         source: "/sys/devices/system/cpu/smt/{active,control}",
         limit: None,
         examine: smt,
@@ -121,7 +122,9 @@ fn smt(patient: &Patient) -> Result<Observation, Unknown> {
     if !active {
         return Ok(Observation::pass(word));
     }
-    Ok(Observation::fail("on").with_write(control, "off", word))
+    // Not for the script: what it sets for the siblings would fail after
+    // this, and its undo would come before they are back.
+    Ok(Observation::fail("on"))
 }
 
 fn kinds(patient: &Patient) -> Result<Observation, Unknown> {
@@ -189,20 +192,25 @@ fn mitigations(patient: &Patient) -> Result<Observation, Unknown> {
     if patient.parameter("mitigations")?.as_deref() == Some("off") {
         return Ok(Observation::warn("switched off on the command line"));
     }
-    let mut open = Vec::new();
+    let (mut open, mut unknown) = (Vec::new(), Vec::new());
     for name in &names {
         let path = format!("{dir}/{name}");
         let text = patient.text(&path)?;
-        // The four answers that the kernel gives (drivers/base/cpu.c and
+        // The answers that the kernel gives (drivers/base/cpu.c and
         // arch/x86/kernel/cpu/bugs.c); KVM prefixes some of them.
         let told = text.strip_prefix("KVM: ").unwrap_or(&text);
         match told.split([':', ' ', ';']).next() {
             Some("Vulnerable") => open.push(name.as_str()),
-            Some(
-                "Not" | "Mitigation" | "Mitigated" | "Unknown" | "Processor",
-            ) => {}
+            Some("Unknown") => unknown.push(name.as_str()),
+            Some("Not" | "Mitigation" | "Mitigated" | "Processor") => {}
             _ => return Err(patient.lack(&path)),
         }
+    }
+    if open.is_empty() && !unknown.is_empty() {
+        return Err(Unknown::because(format!(
+            "the kernel does not know it of {}",
+            unknown.join(", ")
+        )));
     }
     let told = match open.is_empty() {
         true => format!("{} flaws looked at, none left open", names.len()),

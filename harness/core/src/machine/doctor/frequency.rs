@@ -15,17 +15,8 @@ pub(super) const CHECKS: &[Check] = &[
         limit: None,
         examine: driver,
     },
-    Check {
-        id: "cpu.governor",
-        about: "frequency governor of the measured CPUs",
-        why: "other governors change the frequency with the load, so that a \
-              variant that sleeps more runs slower when it wakes",
-        wanted: "performance",
-        fix: "cpupower frequency-set -g performance",
-        source: "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
-        limit: Some(Verdict::ComparisonOnly),
-        examine: governor,
-    },
+    // Before the governor, so that an undo puts it back after that: under
+    // `performance` intel_pstate and amd-pstate-epp refuse other preferences.
     Check {
         id: "cpu.energy_preference",
         about: "energy preference of the measured CPUs",
@@ -36,6 +27,17 @@ pub(super) const CHECKS: &[Check] = &[
                  energy_performance_preference",
         limit: None,
         examine: preference,
+    },
+    Check {
+        id: "cpu.governor",
+        about: "frequency governor of the measured CPUs",
+        why: "other governors change the frequency with the load, so that a \
+              variant that sleeps more runs slower when it wakes",
+        wanted: "performance",
+        fix: "cpupower frequency-set -g performance",
+        source: "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+        limit: Some(Verdict::ComparisonOnly),
+        examine: governor,
     },
     Check {
         id: "cpu.turbo",

@@ -229,6 +229,10 @@ fn irqbalance(patient: &Patient) -> Result<Observation, Unknown> {
         }
         seen += 1;
     }
+    // proc(5), hidepid: an ordinary user is shown no processes but their own.
+    if patient.text("proc/1/comm").is_err() {
+        return Err(Unknown::because("/proc hides other users' processes"));
+    }
     // The first process and this one are always there; less is no listing.
     match seen {
         0 | 1 => Err(Unknown::because("/proc shows no other processes")),
