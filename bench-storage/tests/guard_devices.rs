@@ -5,7 +5,9 @@ mod support;
 
 use std::{
     ffi::CString,
-    fs,
+    fs::{self, File},
+    io::Read,
+    os::fd::{AsRawFd, FromRawFd},
     os::unix::{
         ffi::OsStrExt,
         fs::{MetadataExt, symlink},
@@ -97,6 +99,34 @@ impl Disk {
     }
 }
 
+/// Sees what makes udev look at a device anew, inotify(7).
+struct Watch(File);
+
+impl Watch {
+    fn new(node: &Path) -> Self {
+        let node = CString::new(node.as_os_str().as_bytes()).expect("no NUL");
+        // SAFETY: this call takes no pointer.
+        let queue = unsafe { libc::inotify_init1(libc::IN_NONBLOCK) };
+        assert!(queue >= 0, "inotify");
+        // SAFETY: the descriptor is new and nobody else's.
+        let queue = unsafe { File::from_raw_fd(queue) };
+        // SAFETY: the path is terminated and lives through the call.
+        let watch = unsafe {
+            libc::inotify_add_watch(
+                queue.as_raw_fd(),
+                node.as_ptr(),
+                libc::IN_CLOSE_WRITE,
+            )
+        };
+        assert!(watch >= 0, "inotify_add_watch");
+        Self(queue)
+    }
+
+    fn saw_close_after_writing(&self) -> bool {
+        (&self.0).read(&mut [0; 4096]).is_ok_and(|length| length > 0)
+    }
+}
+
 #[test]
 fn a_blank_loop_device_is_written_only_with_its_word() {
     let Some(disk) = Disk::blank() else { return };
@@ -127,7 +157,9 @@ fn with_its_word_a_loop_device_is_written_where_it_was_said_and_held() {
     let Some(disk) = Disk::blank() else { return };
     let node = disk.device.node.clone();
     let request = disk.asking(&node, Some(disk.word().as_str()));
+    let watch = Watch::new(&node);
     let forecast = (SUITE.forecast)(&request).expect("allowed");
+    assert!(!watch.saw_close_after_writing(), "a forecast opened it to write");
     assert_eq!(forecast.bytes_written, TARGET_BYTES);
     assert!(forecast.touches[0].contains("what is there is lost"));
     // A quarter of this is written.
@@ -157,6 +189,7 @@ fn with_its_word_a_loop_device_is_written_where_it_was_said_and_held() {
         assert_eq!(proof(&outcome, "o_direct"), Some("yes"), "{what}");
     }
     drop(session);
+    assert!(watch.saw_close_after_writing(), "the watch sees nothing");
     let image = fs::read(&disk.image).expect("the image");
     let (written, rest) = image.split_at(16 << 20);
     assert!(written.chunks(4096).all(|block| block.iter().any(|b| *b != 0)));
