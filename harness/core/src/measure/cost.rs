@@ -6,11 +6,13 @@
 //! Interrupts that complete the I/O are inside as well where the kernel charges
 //! them to whichever task they interrupt; where it accounts them apart
 //! (CONFIG_IRQ_TIME_ACCOUNTING), irq and softirq time of the used CPUs is
-//! added. Which of the two holds is part of the result.
+//! added. Which of the two holds is part of the result. Softirqs that were put
+//! off run in `ksoftirqd`, which is a task of its own: where interrupts are
+//! charged to tasks, what it ran on the used CPUs is added.
 
 use serde::{Deserialize, Serialize};
 
-use super::counters::Counts;
+use super::{counters::Counts, trial::ExtraMetric};
 
 /// CPU time scaled to the window, and counters where permitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub struct ProcessCost {
     pub kernel_threads_ns: u64,
     /// The part that was added for interrupts; none where they are inside.
     pub interrupts_ns: Option<u64>,
+    /// The part that was added for `ksoftirqd`; none where `interrupts_ns`
+    /// has it, or nobody knows.
+    pub softirq_threads_ns: Option<u64>,
     /// How interrupts are accounted for.
     pub accounting: Accounting,
     /// Processor counters.
@@ -37,6 +42,20 @@ pub enum Accounting {
     Separate,
     /// Cannot be told; nothing was added.
     Unknown,
+}
+
+impl ProcessCost {
+    /// The softirq threads' part as a figure beside the fixed columns.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53 ns")]
+    pub fn softirq_threads(&self) -> Option<ExtraMetric> {
+        self.softirq_threads_ns.map(|ns| ExtraMetric {
+            name: "cpu_softirq_threads".to_owned(),
+            unit: "ns".to_owned(),
+            better: "lower".to_owned(),
+            thread: None,
+            value: ns as f64,
+        })
+    }
 }
 
 /// Scales what was seen between two looks to the window that lies within.

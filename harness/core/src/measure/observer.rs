@@ -33,7 +33,7 @@ struct Look {
     counts: Counts,
     tasks: BTreeMap<u32, Task>,
     stat: Option<CpuTimes>,
-    kernel_threads: BTreeMap<u32, u64>,
+    kernel_threads: BTreeMap<u32, KernelThread>,
     interrupts: Option<u64>,
     usage: Option<Usage>,
     throttle_events: Option<u64>,
@@ -53,6 +53,14 @@ enum TaskKind {
     Own,
     IoWq,
     SqPoll,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KernelThread {
+    ran_ns: u64,
+    /// `ksoftirqd` of a CPU: it works off what interrupts and system calls
+    /// have put off.
+    softirqs: bool,
 }
 
 /// Sums over used CPUs from `/proc/stat`.
@@ -145,14 +153,21 @@ impl Observer {
             }
             _ => None,
         };
+        // Booked apart, softirqs include those of ksoftirqd.
+        let softirq_threads_ns = (self.accounting
+            == Accounting::InterruptsInTasks)
+            .then(|| scale(self.kernel_threads_ns(closed, |t| t.softirqs)));
         let counts = closed.counts.since(&self.opened.counts);
         ProcessCost {
-            cpu_ns: scale(process) + interrupts_ns.unwrap_or(0),
+            cpu_ns: scale(process)
+                + interrupts_ns.unwrap_or(0)
+                + softirq_threads_ns.unwrap_or(0),
             kernel_threads_ns: scale(
                 self.ran_ns(closed, TaskKind::IoWq)
                     + self.ran_ns(closed, TaskKind::SqPoll),
             ),
             interrupts_ns,
+            softirq_threads_ns,
             accounting: self.accounting,
             counts: Counts {
                 cycles: counts.cycles.map(scale),
@@ -181,7 +196,7 @@ impl Observer {
                 now.tasks_ns
                     .saturating_sub(then.tasks_ns)
                     .saturating_sub(own_ns)
-                    .saturating_sub(self.kernel_threads_ns(closed))
+                    .saturating_sub(self.kernel_threads_ns(closed, |_| true))
             }),
             steal_ns: stat
                 .map(|(now, then)| now.steal_ns.saturating_sub(then.steal_ns)),
@@ -220,15 +235,20 @@ impl Observer {
 
     /// What kernel threads did is mostly the trial's own effect (kblockd
     /// dispatches its requests), so it is not held against the machine.
-    fn kernel_threads_ns(&self, closed: &Look) -> u64 {
+    fn kernel_threads_ns(
+        &self,
+        closed: &Look,
+        meant: impl Fn(&KernelThread) -> bool,
+    ) -> u64 {
         closed
             .kernel_threads
             .iter()
-            .map(|(pid, ran_ns)| {
+            .filter(|(_, thread)| meant(thread))
+            .map(|(pid, thread)| {
                 // One that was elsewhere before is left out: how much of its
                 // time belongs here cannot be told.
                 let before = self.opened.kernel_threads.get(pid);
-                before.map_or(0, |before| ran_ns.saturating_sub(*before))
+                before.map_or(0, |b| thread.ran_ns.saturating_sub(b.ran_ns))
             })
             .sum()
     }
@@ -310,7 +330,7 @@ fn tasks(root: &Root) -> BTreeMap<u32, Task> {
 /// CPU time so far of the kernel threads that last ran on used CPUs. They are
 /// the children of kthreadd, which is process 2; proc(5) numbers the fields of
 /// `stat` from 1, and the third is the first after the name.
-fn kernel_threads(root: &Root, used: &[Cpu]) -> BTreeMap<u32, u64> {
+fn kernel_threads(root: &Root, used: &[Cpu]) -> BTreeMap<u32, KernelThread> {
     const KTHREADD: &str = "2";
     const PARENT: usize = 4 - 3;
     const PROCESSOR: usize = 39 - 3;
@@ -320,7 +340,7 @@ fn kernel_threads(root: &Root, used: &[Cpu]) -> BTreeMap<u32, u64> {
             let pid = name.parse().ok()?;
             let stat = root.read(format!("proc/{name}/stat"))?;
             // The name in parentheses may hold spaces and parentheses.
-            let (_, rest) = stat.rsplit_once(')')?;
+            let (start, rest) = stat.rsplit_once(')')?;
             let fields: Vec<&str> = rest.split_whitespace().collect();
             let cpu = Cpu(fields.get(PROCESSOR)?.parse().ok()?);
             if fields[PARENT] != KTHREADD || !used.contains(&cpu) {
@@ -328,7 +348,8 @@ fn kernel_threads(root: &Root, used: &[Cpu]) -> BTreeMap<u32, u64> {
             }
             let times = root.read(format!("proc/{name}/schedstat"))?;
             let ran_ns = times.split_whitespace().next()?.parse().ok()?;
-            Some((pid, ran_ns))
+            let softirqs = start.contains("(ksoftirqd/");
+            Some((pid, KernelThread { ran_ns, softirqs }))
         })
         .collect()
 }
@@ -477,6 +498,49 @@ mod tests {
         let own = [String::from("virtio0-")];
         assert_eq!(foreign_interrupts(table, &[Cpu(1)], &own), 7);
         assert_eq!(foreign_interrupts(table, &[Cpu(0), Cpu(1)], &[]), 120);
+    }
+
+    /// A kernel thread's directory below `/proc`.
+    fn thread(tree: &std::path::Path, pid: u32, name: &str, ran_ns: u64) {
+        let directory = tree.join(format!("proc/{pid}"));
+        std::fs::create_dir_all(&directory).expect("mkdir");
+        // Fields 3 to 39: the state, the parent, 34 others, the CPU.
+        let stat = format!("{pid} ({name}) S 2 {}1 0", "0 ".repeat(34));
+        std::fs::write(directory.join("stat"), stat).expect("stat");
+        let times = format!("{ran_ns} 5 1");
+        std::fs::write(directory.join("schedstat"), times).expect("schedstat");
+    }
+
+    #[test]
+    fn softirqs_that_were_put_off_are_part_of_the_cost() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let root = Root::at(tree.path());
+        let look = |at_ns| Look {
+            at_ns,
+            kernel_threads: kernel_threads(&root, &[Cpu(1)]),
+            ..Look::default()
+        };
+        thread(tree.path(), 15, "ksoftirqd/1", 1_000);
+        thread(tree.path(), 16, "kworker/1:0", 1_000);
+        let mut observer = Observer {
+            root: root.clone(),
+            used: vec![Cpu(1)],
+            own_interrupts: Vec::new(),
+            window_ns: 100,
+            clock: super::super::clock::Clock::monotonic(),
+            accounting: Accounting::InterruptsInTasks,
+            counters: Counters::open(),
+            opened: look(0),
+        };
+        thread(tree.path(), 15, "ksoftirqd/1", 1_080);
+        thread(tree.path(), 16, "kworker/1:0", 9_000);
+        let closed = look(200);
+        // Half of the time that was looked at is the window.
+        let cost = observer.cost(&closed);
+        assert_eq!((cost.softirq_threads_ns, cost.cpu_ns), (Some(40), 40));
+        observer.accounting = Accounting::Separate;
+        let cost = observer.cost(&closed);
+        assert_eq!((cost.softirq_threads_ns, cost.cpu_ns), (None, 0));
     }
 
     #[test]
