@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::measure::trial::{Evidence, TrialError};
+use harness::{
+    machine::Root,
+    measure::trial::{Evidence, TrialError},
+};
 
 use crate::{
     arrivals::Tally,
@@ -99,11 +102,55 @@ fn look(lab: &Lab) -> Result<[Counts; 2], LabError> {
     Ok([lab.counts(Side::A)?, lab.counts(Side::B)?])
 }
 
+/// Which CPU does the receiving softirq's work. On a veth it is the sender's,
+/// within the call that sends, unless new interfaces of this namespace spread
+/// packets over CPUs (RPS, by a mask since Linux 6.3), or softirqs are threads
+/// (PREEMPT_RT).
+fn softirq(root: &Root) -> &'static str {
+    let spread = root
+        .read_word("proc/sys/net/core/rps_default_mask")
+        .is_some_and(|mask| mask.chars().any(|c| !matches!(c, '0' | ',')));
+    let threads = root.read_u64("sys/kernel/realtime") == Some(1);
+    match (spread, threads) {
+        (true, _) => "other",
+        (false, true) => "unknown",
+        (false, false) => "sender",
+    }
+}
+
 /// States what kind of link it is.
 pub fn prove_lab(lab: &Lab, evidence: &mut Evidence) {
     evidence.prove("link", "veth");
-    // On a veth the sender's CPU does all of the receiving softirq's work.
-    evidence.prove("softirq", "sender");
+    evidence.prove("softirq", softirq(&Root::system()));
     evidence.prove("ip", lab.ip_version());
     evidence.prove("frame_bytes", lab.frame_bytes(PAYLOAD_BYTES_U32));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn who_does_the_softirqs_is_read_off_the_machine() {
+        const MASK: &str = "proc/sys/net/core/rps_default_mask";
+        const REALTIME: &str = "sys/kernel/realtime";
+        for (files, expected) in [
+            (&[][..], "sender"),
+            (&[(MASK, "00000000,00000000\n")], "sender"),
+            (&[(MASK, "2\n")], "other"),
+            (&[(REALTIME, "1\n")], "unknown"),
+            (&[(MASK, "ff\n"), (REALTIME, "1\n")], "other"),
+        ] {
+            let tree = tempfile::tempdir().expect("temporary directory");
+            for (path, text) in files {
+                let path = tree.path().join(path);
+                fs::create_dir_all(path.parent().expect("parent"))
+                    .expect("mkdir");
+                fs::write(path, text).expect("write");
+            }
+            assert_eq!(softirq(&Root::at(tree.path())), expected);
+        }
+    }
 }
