@@ -5,6 +5,7 @@ use std::thread;
 use super::*;
 use crate::{
     frame::Payload,
+    lab::IpVersion,
     testing,
     ways::{
         SEND_REFUSED, Way,
@@ -60,43 +61,45 @@ fn paced<F: Flow>(lab: &Lab, frames: u64) -> Result<Ledger, TrialError> {
 }
 
 fn a_million<F: Flow>() {
+    if !testing::can_run::<F>() {
+        return;
+    }
     let _alone = testing::alone();
     testing::with_lab(|lab| {
-        let ledger = paced::<F>(&lab, MILLION).expect("a million");
-        assert_eq!(ledger.check(), Ok(()));
-        assert_eq!(ledger.dropped(), 0, "{ledger}");
-        // The link itself has counted the same, at both ends.
+        let ledger = paced::<F>(&lab, MILLION).expect(F::ID);
+        assert_eq!(ledger.check(), Ok(()), "{}", F::ID);
+        assert_eq!(ledger.dropped(), 0, "{}: {ledger}", F::ID);
+        // The link itself has counted the same, at both ends, save for what
+        // IPv6 has to say of groups.
+        let others = match lab.ip_version() {
+            IpVersion::V4 => 0,
+            IpVersion::V6 => 100,
+        };
         let link =
             |side, name: &str| lab.counts(side).expect("counts").get(name);
-        assert_eq!(link(Side::A, "link.tx_packets"), MILLION);
-        assert_eq!(link(Side::B, "link.rx_packets"), MILLION);
+        let on_link = MILLION..=MILLION + others;
+        assert!(on_link.contains(&link(Side::A, "link.tx_packets")));
+        assert!(on_link.contains(&link(Side::B, "link.rx_packets")));
         assert!(ledger.to_string().contains("1000000 delivered"), "{ledger}");
     });
 }
 
 #[test]
-fn a_million_paced_frames_by_mmsg_agree_with_the_kernel() {
-    a_million::<Mmsg>();
+fn a_million_paced_frames_by_one_call_each_agree_with_the_kernel() {
+    a_million::<SocketBlocking>();
+    a_million::<SocketSpin>();
 }
 
 #[test]
-fn a_hundred_thousand_by_every_other_way_do_so_too() {
-    fn check<F: Flow>() {
-        if !testing::can_run::<F>() {
-            return;
-        }
-        testing::with_lab(|lab| {
-            let ledger = paced::<F>(&lab, MILLION / 10).expect(F::ID);
-            assert_eq!(ledger.check(), Ok(()), "{}", F::ID);
-            assert_eq!(ledger.dropped(), 0, "{}: {ledger}", F::ID);
-        });
-    }
-    let _alone = testing::alone();
-    check::<SocketBlocking>();
-    check::<SocketSpin>();
-    check::<Uring>();
-    check::<AfXdpNative>();
-    check::<AfXdpGeneric>();
+fn a_million_paced_frames_by_batches_agree_with_the_kernel() {
+    a_million::<Mmsg>();
+    a_million::<Uring>();
+}
+
+#[test]
+fn a_million_paced_frames_by_af_xdp_agree_with_the_kernel() {
+    a_million::<AfXdpNative>();
+    a_million::<AfXdpGeneric>();
 }
 
 /// Two threads at once, as fast as they can: the one that receives must not
