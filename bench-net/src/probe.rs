@@ -1,5 +1,5 @@
-//! Can this process have a lab? Tried in a child, since whoever makes one
-//! cannot go back, and this process has threads.
+//! Can this process have a lab, and open its ends there? Tried in a child,
+//! since whoever makes a lab cannot go back, and this process has threads.
 
 use harness::suite::Availability;
 
@@ -10,10 +10,24 @@ const SEPARATOR: char = '\n';
 
 /// Makes such a lab in a child and lets it go.
 pub fn lab(spec: &LabSpec) -> Availability {
-    let said = child::run(|| match Lab::new(spec) {
-        Ok(_) => Vec::new(),
-        Err(error) => {
-            format!("{error}{SEPARATOR}{}", error.remedy()).into_bytes()
+    in_lab(spec, |_| Availability::Available)
+}
+
+/// The same, and tries something there.
+pub fn in_lab(
+    spec: &LabSpec,
+    attempt: impl FnOnce(&Lab) -> Availability,
+) -> Availability {
+    let said = child::run(|| {
+        let tried = match Lab::new(spec) {
+            Ok(lab) => attempt(&lab),
+            Err(error) => error.into(),
+        };
+        match tried {
+            Availability::Available => Vec::new(),
+            Availability::Unavailable { reason, remedy } => {
+                format!("{reason}{SEPARATOR}{remedy}").into_bytes()
+            }
         }
     });
     match said {

@@ -19,7 +19,6 @@ use crate::{
     frame::{PAYLOAD_BYTES, Payload},
     lab::{Counts, Lab, PORT, Side},
     ledger::Ledger,
-    probe,
     xdp::{
         self,
         bpf::Mode,
@@ -92,10 +91,17 @@ impl<H: Hook> Way for AfXdp<H> {
     const SPINNING: bool = true;
 
     fn probe(_: &ProbeRequest<'_>) -> Availability {
-        match xdp::probe::availability(STREAM_RECEIVE_FRAMES) {
-            Availability::Available => probe::lab(&Self::lab_spec()),
-            missing => missing,
-        }
+        xdp::probe::availability(&Self::lab_spec(), |lab| {
+            lab.enter(Side::B)?;
+            let config = stream_receiver(lab);
+            let receiver =
+                Endpoint::receiver(lab, &config, Side::B, H::MODE, PORT)?;
+            lab.enter(Side::A)?;
+            // Both at once, as in a trial: memory is limited.
+            Endpoint::sender(&stream_sender(lab), Side::A)?;
+            drop(receiver);
+            Ok(())
+        })
     }
 
     /// A frame that the socket does not take is counted by the socket; in the
@@ -138,6 +144,15 @@ fn config(lab: &Lab, side: Side, receive: u32, send: u32) -> Config {
         // Local to the CPU that the calling thread is pinned to.
         node: None,
     }
+}
+
+/// A stream's ends take as much memory as a link's, or more.
+fn stream_receiver(lab: &Lab) -> Config {
+    config(lab, Side::B, STREAM_RECEIVE_FRAMES, 0)
+}
+
+fn stream_sender(lab: &Lab) -> Config {
+    config(lab, Side::A, 0, STREAM_SEND_FRAMES)
 }
 
 /// What both kinds of ends have: the socket, and where payloads are.
@@ -264,13 +279,12 @@ impl<H: Hook> Flow for AfXdp<H> {
     type Receiver = XdpReceiver;
 
     fn sender(lab: &Lab, waiter: &Waiter) -> Result<XdpSender, TrialError> {
-        let config = config(lab, Side::A, 0, STREAM_SEND_FRAMES);
-        Half::open(lab, Side::A, &config, None, waiter).map(XdpSender)
+        Half::open(lab, Side::A, &stream_sender(lab), None, waiter)
+            .map(XdpSender)
     }
 
     fn receiver(lab: &Lab, waiter: &Waiter) -> Result<XdpReceiver, TrialError> {
-        let config = config(lab, Side::B, STREAM_RECEIVE_FRAMES, 0);
-        Half::open(lab, Side::B, &config, Some(H::MODE), waiter)
+        Half::open(lab, Side::B, &stream_receiver(lab), Some(H::MODE), waiter)
             .map(XdpReceiver)
     }
 }

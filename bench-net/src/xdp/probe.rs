@@ -1,5 +1,6 @@
-//! Whether this machine and this user can have AF_XDP. All that is tried is
-//! held by descriptors, which are closed again: nothing is left.
+//! Whether this machine and this user can have AF_XDP: a map and a program
+//! first, then the very ends of a trial, attached and bound in a lab. All that
+//! is tried is held by descriptors, which are closed again: nothing is left.
 
 use std::io;
 
@@ -10,9 +11,13 @@ use harness::{
 
 use super::{
     bpf::{BpfError, Program, SocketMap},
+    device::EndpointError,
     program::Filter,
-    sys,
-    umem::{FRAME_BYTES, Umem},
+    socket::{CREATING, REGISTERING, SocketError},
+};
+use crate::{
+    lab::{Lab, LabSpec},
+    probe,
 };
 
 /// `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_SYS_ADMIN`, `CAP_BPF` of
@@ -22,39 +27,71 @@ const NET_RAW: u32 = 13;
 const SYS_ADMIN: u32 = 21;
 const BPF: u32 = 39;
 
-/// Tries a socket, its memory, a map and the program.
-pub fn availability(frames: u32) -> Availability {
-    let root = Root::system();
-    match attempt(frames) {
-        Ok(()) => Availability::Available,
-        Err(refusal) => refusal.explain(&root),
+/// Loads a program, then opens ends in a lab.
+pub fn availability(
+    spec: &LabSpec,
+    open: impl FnOnce(&Lab) -> Result<(), EndpointError>,
+) -> Availability {
+    match loading() {
+        Availability::Available => {}
+        missing => return missing,
     }
+    // What this process holds; a user namespace makes it look like more.
+    let root = Root::system();
+    let nested = !holds(&root, &[SYS_ADMIN]);
+    probe::in_lab(spec, |lab| match open(lab) {
+        Ok(()) => Availability::Available,
+        Err(_) if nested => Availability::unavailable(
+            "the lab is in a user namespace, where no XDP program may be \
+             loaded; missing: CAP_SYS_ADMIN",
+            RUN_AS_ROOT,
+        ),
+        Err(EndpointError::Lab(error)) => error.into(),
+        Err(error) => Refusal::from(error).explain(&root),
+    })
+}
+
+/// Tries a map and the program. First, in this process: whoever may load it
+/// may open the socket, and where both fail it is the program that decides.
+pub fn loading() -> Availability {
+    match load() {
+        Ok(()) => Availability::Available,
+        Err(error) => explain_bpf(&error, &Root::system()),
+    }
+}
+
+fn load() -> Result<(), BpfError> {
+    let map = SocketMap::new(1)?;
+    Program::load(&Filter::of_port(1), &map).map(|_| ())
 }
 
 /// The first thing that could not be had.
 #[derive(Debug)]
 enum Refusal {
     Socket(io::Error),
-    Memory { bytes: u64, source: io::Error },
+    Memory(io::Error),
     Bpf(BpfError),
+    NoMemory(String),
     Other(String),
 }
 
-fn attempt(frames: u32) -> Result<(), Refusal> {
-    use std::os::fd::AsFd;
-    // The program first: whoever may load it may open the socket, and where
-    // both fail it is the program that decides.
-    let map = SocketMap::new(1).map_err(Refusal::Bpf)?;
-    Program::load(&Filter::of_port(1), &map).map_err(Refusal::Bpf)?;
-    // Before the memory, which is dropped later.
-    let (umem, _) = Umem::new(frames, None)
-        .map_err(|error| Refusal::Other(error.to_string()))?;
-    let socket = sys::socket().map_err(Refusal::Socket)?;
-    let bytes = umem.memory().len() as u64;
-    // SAFETY: `socket` is declared after `umem` and so closed before it; the
-    // kernel is never given a frame.
-    unsafe { sys::register_memory(socket.as_fd(), umem.memory(), FRAME_BYTES) }
-        .map_err(|source| Refusal::Memory { bytes, source })
+impl From<EndpointError> for Refusal {
+    fn from(error: EndpointError) -> Self {
+        match error {
+            EndpointError::Bpf(error) => Self::Bpf(error),
+            EndpointError::Socket(SocketError::Step { step, source }) => {
+                match step {
+                    REGISTERING => Self::Memory(source),
+                    CREATING => Self::Socket(source),
+                    step => Self::Other(format!("{step}: {source}")),
+                }
+            }
+            EndpointError::Socket(error @ SocketError::Memory(_)) => {
+                Self::NoMemory(error.to_string())
+            }
+            error => Self::Other(error.to_string()),
+        }
+    }
 }
 
 impl Refusal {
@@ -78,26 +115,31 @@ impl Refusal {
                     OUTSIDE,
                 ),
             },
-            Self::Memory { bytes, source } => {
+            Self::Memory(source) => {
                 let limit = memlock_limit_bytes()
                     .map_or("unknown".to_owned(), |limit| limit.to_string());
                 Availability::unavailable(
                     format!(
-                        "registering {bytes} bytes of packet memory: {source} \
+                        "registering packet memory: {source} \
                          (RLIMIT_MEMLOCK is {limit} bytes)"
                     ),
                     "raise `ulimit -l`, or run with CAP_IPC_LOCK",
                 )
             }
-            Self::Other(what) => Availability::unavailable(
+            Self::NoMemory(what) => Availability::unavailable(
                 what.clone(),
                 "free some memory, or name another node",
+            ),
+            Self::Other(what) => Availability::unavailable(
+                format!("trying it in a lab: {what}"),
+                OUTSIDE,
             ),
         }
     }
 }
 
-const RUN_AS_ROOT: &str = "run as root, or as root: `setcap \
+/// The rights that it takes, for whoever lacks them.
+pub const RUN_AS_ROOT: &str = "run as root, or as root: `setcap \
      cap_bpf,cap_net_admin,cap_net_raw,cap_sys_admin,cap_ipc_lock+ep \
      BINARY`; the rights that a user namespace gives do not count";
 const OUTSIDE: &str = "run outside the container, or with a seccomp profile \
@@ -253,9 +295,10 @@ mod tests {
     #[test]
     fn memory_is_told_with_the_limit() {
         let source = io::Error::from_raw_os_error(libc::ENOBUFS);
-        let refusal = Refusal::Memory { bytes: 8_388_608, source };
+        let error = SocketError::Step { step: REGISTERING, source };
+        let refusal = Refusal::from(EndpointError::from(error));
         let (reason, remedy) = explain(&refusal, &[ALL]);
-        assert!(reason.contains("8388608 bytes"), "{reason}");
+        assert!(reason.contains("RLIMIT_MEMLOCK is"), "{reason}");
         assert!(remedy.contains("ulimit -l"), "{remedy}");
     }
 
@@ -272,7 +315,7 @@ mod tests {
         // Other tests of this process open and close maps, too.
         let said = crate::lab::child::run(|| {
             let before = open();
-            let said = format!("{:?}", availability(64));
+            let said = format!("{:?}", loading());
             assert_eq!(open(), before);
             said.into_bytes()
         });

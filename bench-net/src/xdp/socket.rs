@@ -83,8 +83,8 @@ fn hint(step: &str, source: &io::Error) -> &'static str {
     }
 }
 
-const CREATING: &str = "creating";
-const REGISTERING: &str = "registering memory";
+pub(super) const CREATING: &str = "creating";
+pub(super) const REGISTERING: &str = "registering memory";
 const SIZING: &str = "making a ring";
 const MAPPING: &str = "mapping a ring";
 const BINDING: &str = "binding";

@@ -25,9 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a check in a child that has a lab, or says why it cannot.
 fn with_lab(check: impl FnOnce(&Lab)) {
-    if let Availability::Unavailable { reason, remedy } =
-        probe::availability(64)
-    {
+    if let Availability::Unavailable { reason, remedy } = probe::loading() {
         eprintln!("SKIPPED: {reason}; {remedy}");
         return;
     }
@@ -339,7 +337,7 @@ fn zero_copy_is_refused_by_veth_and_not_replaced_by_copying() {
 fn a_killed_process_leaves_no_program() {
     let (mut ours, theirs) = UnixStream::pair().expect("pair");
     let mut skipped = true;
-    if probe::availability(64) == Availability::Available {
+    if probe::loading() == Availability::Available {
         skipped = false;
         let result = child::run(|| {
             let lab = Lab::new(&LabSpec::default()).expect("lab");
