@@ -39,6 +39,18 @@ fn a_crash_is_told_and_not_tried_for_ever() {
 }
 
 #[test]
+fn what_is_left_out_is_not_waited_for() {
+    // The first ends early; of the second, the first half cannot run.
+    for more in [&["sessions=2"][..], &["unfit", "guarded", "word=sesame"]] {
+        let filter = if more.len() == 1 { "crash" } else { "guarded" };
+        let run = Run::start(scratch(), filter, more);
+        let last = run.stderr.lines().rfind(|line| line.contains(" left] "));
+        let last = last.expect("a line for each block");
+        assert!(last.starts_with("[100 %"), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn a_kill_is_told() {
     let (run, status, reason) = first("killed", "killed", &[]);
     assert_eq!(status, Status::Error);

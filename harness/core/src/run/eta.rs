@@ -10,6 +10,8 @@ const AGAIN_MAX: f64 = 0.5;
 #[derive(Clone, Debug)]
 pub struct Eta {
     planned: u64,
+    /// Of these, what the current experiment has still to do.
+    of_experiment: u64,
     again: u64,
     done: u64,
     spent: Duration,
@@ -19,23 +21,34 @@ pub struct Eta {
 impl Eta {
     /// Of a run of so many trials, each of which should take `guess`.
     pub fn new(planned: u64, guess: Duration) -> Self {
-        Self { planned, again: 0, done: 0, spent: Duration::ZERO, guess }
+        let spent = Duration::ZERO;
+        Self { planned, of_experiment: 0, again: 0, done: 0, spent, guess }
+    }
+
+    /// An experiment begins that was planned with so many trials.
+    pub fn begin(&mut self, trials: u64) {
+        self.of_experiment = trials;
     }
 
     /// A trial is done.
     pub fn trial(&mut self, took: Duration) {
         self.done += 1;
+        self.of_experiment = self.of_experiment.saturating_sub(1);
         self.spent += took;
     }
 
     /// So many trials were for nothing and are to be done again.
     pub fn again(&mut self, trials: u64) {
         self.again += trials;
+        self.of_experiment += trials;
     }
 
-    /// So many trials will not be done after all.
-    pub fn give_up(&mut self, trials: u64) {
-        self.planned = self.planned.saturating_sub(trials);
+    /// The current experiment has no more than so many trials to come: what
+    /// was planned beyond will not be done.
+    pub fn at_most(&mut self, trials: u64) {
+        let dropped = self.of_experiment.saturating_sub(trials);
+        self.of_experiment -= dropped;
+        self.planned = self.planned.saturating_sub(dropped);
     }
 
     /// Trials done, those for nothing included.
@@ -107,12 +120,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_takes_no_time() {
+    fn what_will_not_be_done_takes_no_time() {
         let mut eta = Eta::new(30, SECOND);
-        eta.give_up(20);
-        assert_eq!(eta.left(), 10 * SECOND);
-        eta.give_up(20);
-        assert_eq!(eta.left(), Duration::ZERO);
+        eta.begin(20);
+        eta.trial(SECOND);
+        // One variant of the experiment is missing; said twice, it counts once.
+        eta.at_most(9);
+        eta.at_most(9);
+        assert_eq!((eta.total(), eta.done()), (20, 1));
+        // A block of four is for nothing, and then the rest is left out.
+        eta.again(4);
+        eta.at_most(13);
+        assert_eq!(eta.total(), 24);
+        eta.at_most(0);
+        assert_eq!(eta.total(), 11);
+        eta.begin(10);
+        assert_eq!(eta.total(), 11);
     }
 
     #[test]

@@ -92,9 +92,14 @@ impl Progress {
         self.draw();
     }
 
-    /// Trials that will not be done after all.
-    pub fn give_up(&mut self, trials: u64) {
-        self.eta.give_up(trials);
+    /// An experiment begins that was planned with so many trials.
+    pub fn begin(&mut self, trials: u64) {
+        self.eta.begin(trials);
+    }
+
+    /// It has no more than so many trials to come.
+    pub fn at_most(&mut self, trials: u64) {
+        self.eta.at_most(trials);
         self.draw();
     }
 

@@ -24,7 +24,7 @@ use super::{
     plan::{self, Planned},
     progress::Progress,
     resume::Done,
-    session::{Stage, Tally},
+    session::{Stage, Tally, to_come},
     time,
 };
 use crate::{
@@ -82,7 +82,7 @@ pub fn preview(
 ) -> Result<Preview, RunError> {
     let host = Host::read(&Root::system())?;
     let planned = plan_on(suites, options, &host)?;
-    let trials = count_trials(&planned, options);
+    let trials = count_trials(&planned, options, &Done::nothing());
     let all = request(options, root, &planned, 0);
     let mut indices: Vec<usize> = planned.iter().map(|p| p.suite).collect();
     indices.dedup();
@@ -295,20 +295,21 @@ fn suite_ids(planned: &[Planned], suites: &[Suite]) -> Vec<String> {
     ids
 }
 
-fn count_trials(planned: &[Planned], options: &RunOptions) -> usize {
-    let one_session: usize = planned
-        .iter()
-        .filter(|p| p.lack.is_none())
-        .map(|p| {
-            let variants = &p.experiment.variants;
-            let bounds = variants
-                .iter()
-                .filter(|v| v.role == crate::suite::Role::Bound)
-                .count();
-            p.trials(variants.len(), bounds, options.blocks)
-        })
-        .sum();
-    one_session * options.sessions
+fn count_trials(
+    planned: &[Planned],
+    options: &RunOptions,
+    done: &Done,
+) -> usize {
+    let sessions = 1..=u32::try_from(options.sessions).unwrap_or(u32::MAX);
+    let of_session = |session| -> usize {
+        let of = |p: &Planned| {
+            let params = p.experiment.params.to_string();
+            let done = done.experiment(session, p.experiment.name(), &params);
+            to_come(p, &done, session, options)
+        };
+        planned.iter().map(of).sum()
+    };
+    sessions.map(of_session).sum()
 }
 
 fn duration(trials: usize, options: &RunOptions) -> Duration {
@@ -351,10 +352,10 @@ impl Job<'_> {
         let path = directory.path().to_owned();
         let run_number = number_of(directory.run_id());
         let interrupts = Interrupts::listen().map_err(RunError::Signals)?;
-        let trials = count_trials(&self.planned, self.options);
+        let trials = count_trials(&self.planned, self.options, done);
         let mut progress = progress.unwrap_or_default();
         let each = Duration::from_nanos(plan::trial_ns(self.options));
-        progress.plan(trials.saturating_sub(done.measured) as u64, each);
+        progress.plan(trials as u64, each);
         let mut tally = Tally {
             measured: done.measured,
             wrong: done.wrong,

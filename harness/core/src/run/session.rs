@@ -120,6 +120,8 @@ impl Stage<'_> {
             Err(refusal) => {
                 self.progress.say(&format!("{}: {refusal}", suite.id));
                 for planned in experiments {
+                    self.begin(session, planned);
+                    self.progress.at_most(0);
                     let lack = (&refusal.what, &refusal.remedy);
                     self.skip_all(session, planned, lack.0, lack.1)?;
                 }
@@ -128,10 +130,12 @@ impl Stage<'_> {
             }
         };
         for planned in experiments {
+            self.begin(session, planned);
             self.experiment(session, planned, prepared.as_ref())?;
             if self.tally.interrupted {
                 break;
             }
+            self.progress.at_most(0);
         }
         Ok(())
     }
@@ -150,6 +154,12 @@ impl Stage<'_> {
     fn done_of(&self, session: u32, planned: &Planned) -> ExperimentDone {
         let params = planned.experiment.params.to_string();
         self.done.experiment(session, planned.experiment.name(), &params)
+    }
+
+    fn begin(&mut self, session: u32, planned: &Planned) {
+        let done = self.done_of(session, planned);
+        let trials = to_come(planned, &done, session, self.options);
+        self.progress.begin(trials as u64);
     }
 
     fn experiment(
@@ -328,7 +338,16 @@ impl ExperimentRun<'_, '_> {
             .filter(|block| done.next_attempt(*block).1)
             .collect();
         let again_before = done.trials_again();
-        while let Some(block) = queue.pop_front() {
+        let mut line: Option<String> = None;
+        loop {
+            if done.trials_again() - again_before >= budget {
+                queue.retain(|block| done.next_attempt(*block).0 == 1);
+            }
+            self.expect(&queue, &orders, &done);
+            if let Some(line) = line.take() {
+                self.stage.progress.block(&line);
+            }
+            let Some(block) = queue.pop_front() else { break };
             if self.stage.is_stopped() {
                 return Ok(());
             }
@@ -336,14 +355,10 @@ impl ExperimentRun<'_, '_> {
                 break;
             }
             let (attempt, _) = done.next_attempt(block);
-            let again = done.trials_again() - again_before;
             // Block numbers come from the range of `orders`.
             let order = &orders[block as usize - 1];
-            if attempt > 1 && again >= budget {
-                self.stage.progress.give_up(order.len() as u64);
-                continue;
-            }
-            if !self.block(block, attempt, order, &mut done)? {
+            line = self.block(block, attempt, order, &mut done)?;
+            if line.is_none() {
                 self.stage.tally.interrupted = true;
                 return Ok(());
             }
@@ -377,6 +392,26 @@ impl ExperimentRun<'_, '_> {
         Ok(())
     }
 
+    /// Tells what is to come: neither what is missing here nor what has been
+    /// left out.
+    fn expect(
+        &mut self,
+        queue: &VecDeque<u32>,
+        orders: &[Vec<Slot>],
+        done: &ExperimentDone,
+    ) {
+        let variants = &self.planned.experiment.variants;
+        let blocks = queue.iter().map(|block| &orders[*block as usize - 1]);
+        let trials = match self.can_compare(done) {
+            true => blocks
+                .flatten()
+                .filter(|slot| !given_up(&variants[slot.variant], done))
+                .count(),
+            false => 0,
+        };
+        self.stage.progress.at_most(trials as u64);
+    }
+
     /// Whether a baseline and something to compare with it are left.
     fn can_compare(&self, done: &ExperimentDone) -> bool {
         let variants = &self.planned.experiment.variants;
@@ -389,15 +424,15 @@ impl ExperimentRun<'_, '_> {
         is_left(Role::Baseline) && is_left(Role::Contender)
     }
 
-    /// Runs one block; false if the person wants to stop now, and then
-    /// nothing of it is kept.
+    /// Runs one block and says how it went; nothing if the person wants to
+    /// stop now, and then nothing of it is kept.
     fn block(
         &mut self,
         block: u32,
         attempt: u32,
         order: &[Slot],
         done: &mut ExperimentDone,
-    ) -> Result<bool, WriteError> {
+    ) -> Result<Option<String>, WriteError> {
         let mut rows = self.stage.writer.block();
         let mut endings = Vec::with_capacity(order.len());
         for slot in order {
@@ -412,7 +447,7 @@ impl ExperimentRun<'_, '_> {
             let grace = Duration::from_nanos(self.stage.options.grace_ns);
             let ending = child::run(&spec, grace, self.stage.interrupts);
             if matches!(ending, Ending::Interrupted) {
-                return Ok(false);
+                return Ok(None);
             }
             let context = rows::Context {
                 session: self.session,
@@ -445,8 +480,7 @@ impl ExperimentRun<'_, '_> {
         }
         let line = self.line(block, attempt, &rows);
         self.stage.append(rows)?;
-        self.stage.progress.block(&line);
-        Ok(true)
+        Ok(Some(line))
     }
 
     fn count(&mut self, status: Status) {
@@ -505,6 +539,32 @@ impl ExperimentRun<'_, '_> {
             target: self.target.clone(),
         }
     }
+}
+
+/// Trials of an experiment in a session that are still to be done, those of
+/// variants that a probe will find missing included.
+pub fn to_come(
+    planned: &Planned,
+    done: &ExperimentDone,
+    session: u32,
+    options: &RunOptions,
+) -> usize {
+    let variants = &planned.experiment.variants;
+    if planned.lack.is_some() {
+        return 0;
+    }
+    if !done.is_begun() {
+        let is_bound = |v: &&Variant| v.role == Role::Bound;
+        let bounds = variants.iter().filter(is_bound).count();
+        return planned.trials(variants.len(), bounds, options.blocks);
+    }
+    let is_in = |i: &usize| !done.skipped.contains(variants[*i].id);
+    let available: Vec<usize> = (0..variants.len()).filter(is_in).collect();
+    let session = usize::try_from(session).unwrap_or(usize::MAX);
+    let orders = planned.orders(&available, session, options);
+    let left =
+        (1..).zip(orders).filter(|(block, _)| done.next_attempt(*block).1);
+    left.map(|(_, order)| order.len()).sum()
 }
 
 /// Whether a variant is left out because it does nothing but fail.
