@@ -29,7 +29,7 @@ fn rtt() -> Experiment {
         id: "net/rtt",
         about: "round trip of a frame over a veth pair and back",
         params: Params::new().with("op_bytes", 64),
-        tags: &["core", "latency"],
+        tags: &["core", "latency", "noise:socket-spin"],
         cpus: TWO_CPUS,
         latency_kind: LatencyKind::RoundTrip,
         variants: vec![

@@ -152,17 +152,15 @@ mod tests {
 
     #[test]
     fn what_is_marked_exists() {
-        let mut marked = 0;
+        assert_eq!(super::unmarked(crate::SUITES), [""; 0]);
         for suite in crate::SUITES {
             for experiment in (suite.experiments)() {
                 for tag in experiment.tags {
                     let Some(id) = tag.strip_prefix("noise:") else { continue };
                     let variant = experiment.variant(id).expect(id);
                     assert_eq!(variant.role, Role::Contender, "{id}");
-                    marked += 1;
                 }
             }
         }
-        assert!(marked >= 2);
     }
 }
