@@ -3,8 +3,12 @@
 
 use results::schema::RunFile;
 
+use super::interface_names::InterfaceNames;
 use crate::{
-    machine::doctor::{self, Listed, Patient, Report, Status},
+    machine::{
+        doctor::{self, Listed, Patient, Report, Status},
+        root::Root,
+    },
     suite::Suite,
 };
 
@@ -47,6 +51,7 @@ pub(super) fn record(file: &mut RunFile, now: Report) -> Report {
     all.absorb(now);
     // Findings are text and words, which always have a JSON form.
     file.doctor = serde_json::to_value(&all).unwrap_or_default();
+    InterfaceNames::read(&Root::system()).hide(&mut file.doctor);
     all.findings.retain(|finding| relevant.contains(&finding.id));
     Report::new(all.findings)
 }

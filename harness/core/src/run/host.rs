@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::interface_names::InterfaceNames;
 use crate::{
     machine::{
         allowed::{CpuLimit, allowed_cpus, cpu_limit},
@@ -83,12 +84,15 @@ impl Host {
         }
     }
 
-    /// Devices, with names and serials redacted by the machine layer.
+    /// Devices, without what names the machine: the machine layer reads no
+    /// serial number, and names that are hardware addresses are replaced.
     pub fn devices(root: &Root) -> serde_json::Value {
-        serde_json::json!({
+        let mut devices = serde_json::json!({
             "block": block_devices(root),
             "network": network_interfaces(root),
-        })
+        });
+        InterfaceNames::read(root).hide(&mut devices);
+        devices
     }
 
     /// This machine for the doctor; `target` is where storage would work.

@@ -9,6 +9,7 @@ mod eta;
 pub mod exit;
 pub mod filter;
 pub mod host;
+mod interface_names;
 pub mod interrupt;
 pub mod journal;
 #[cfg(feature = "kernels")]
