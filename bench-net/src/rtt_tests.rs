@@ -142,6 +142,66 @@ impl End for Swallower {
     }
 }
 
+/// Frames reach side B some time after they were sent; once the other side is
+/// gone, none does.
+#[derive(Debug)]
+enum Late {}
+
+#[derive(Debug)]
+struct Latecomer {
+    end: Blocking,
+    side: Side,
+    lifeline: Lifeline,
+}
+
+impl Way for Late {
+    const ID: &'static str = "late";
+    const ABOUT: &'static str = "puts the receive off";
+    const SPINNING: bool = false;
+}
+
+impl Link for Late {
+    type End = Latecomer;
+
+    fn open(
+        lab: &Lab,
+        side: Side,
+        waiter: &Waiter,
+    ) -> Result<Latecomer, TrialError> {
+        let end = <SocketBlocking as Link>::open(lab, side, waiter)?;
+        let lifeline = waiter.lifeline().clone();
+        Ok(Latecomer { end, side, lifeline })
+    }
+}
+
+impl End for Latecomer {
+    fn send(&mut self, payload: &Payload) -> Result<(), Lost> {
+        End::send(&mut self.end, payload)
+    }
+
+    fn receive(&mut self) -> Result<Payload, Lost> {
+        let payload = End::receive(&mut self.end)?;
+        if self.side == Side::B {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if self.lifeline.is_cut() { Err(Lost::Closed) } else { Ok(payload) }
+    }
+}
+
+#[test]
+fn a_last_frame_that_comes_late_is_waited_for() {
+    let Some(cpus) = testing::two_cpus() else { return };
+    let _alone = testing::alone();
+    testing::with_lab(|lab| {
+        let trial = testing::trial("late", &cpus);
+        let lab = Arc::new(lab);
+        let mut pinger = Pinger::<Late>::start(&trial, &lab).expect("start");
+        pinger.round_trip().expect("round trip");
+        let evidence = pinger.finish().expect("the last frame arrives");
+        assert_eq!(evidence.verified_ops, 1);
+    });
+}
+
 #[test]
 fn an_answer_to_an_older_question_is_not_taken() {
     // The first question had no answer before it.
