@@ -37,7 +37,8 @@ temperature). Where a hypervisor is known to be below and the files are
 missing, the check is `unknown` and says that the host decides.
 
 `bypass doctor --fix-script` prints a shell script with `apply` and `undo`; the
-undo holds the values that were read when it was printed.
+undo holds the values that were read when it was printed. What an undo could
+not put back (SMT, a device's scheduler with its settings) is left to a person.
 ";
 
 const TAIL: &str = "
@@ -45,8 +46,8 @@ const TAIL: &str = "
 `bypass doctor --capture FILE` writes the files that the checks and the readers
 of `harness/core/src/machine` look at into one text, and nothing else. `FILE`
 must not exist yet. Host name, machine-id, serial numbers, hardware and IP
-addresses, UUIDs, names of users, processes and control groups, mount sources
-and unknown parts of the kernel's command line are left out or replaced, the
+addresses, UUIDs, names of users, processes and control groups, names that
+people gave interfaces and power supplies, mount sources and unknown parts of the kernel's command line are left out or replaced, the
 same name by the same word. Read it before you show it all the same.
 
 ```
