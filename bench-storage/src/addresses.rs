@@ -1,6 +1,6 @@
 //! Which offset the next op reads.
 
-use crate::random::Random;
+use crate::{page_cache::Range, random::Random};
 
 /// How an experiment walks over its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,7 @@ pub struct Addresses {
 enum Walk {
     Random(Random),
     Sequential { next: u64, step: u64 },
+    Shuffled(Shuffle),
 }
 
 impl Addresses {
@@ -86,6 +87,35 @@ impl Addresses {
         Some(Self { walk, blocks, op_bytes })
     }
 
+    /// Random offsets without repetition: each stream has a part of the target
+    /// for itself and reads each of its blocks once, in random order, before
+    /// it begins again. `None` when there are fewer blocks than streams.
+    pub fn once_each(
+        target_bytes: u64,
+        op_bytes: usize,
+        stream: Stream,
+        stream_seed: u64,
+    ) -> Option<Self> {
+        let op_bytes = op_bytes as u64;
+        let blocks = target_bytes.checked_div(op_bytes)?;
+        let streams = stream.count as u64;
+        let share = blocks.checked_div(streams).filter(|share| *share > 0)?;
+        let first = share * (stream.index as u64 % streams);
+        let walk = Walk::Shuffled(Shuffle::new(first, share, stream_seed));
+        Some(Self { walk, blocks, op_bytes })
+    }
+
+    /// Where a stream without repetition reads, and in how many ops it has
+    /// read all of it; `None` for the others.
+    pub fn pass(&self) -> Option<(Range, u64)> {
+        let Walk::Shuffled(shuffle) = &self.walk else { return None };
+        let range = Range {
+            offset: shuffle.first * self.op_bytes,
+            bytes: shuffle.count * self.op_bytes,
+        };
+        Some((range, shuffle.count))
+    }
+
     /// The next offset.
     #[inline(always)]
     pub fn next_offset(&mut self) -> u64 {
@@ -99,8 +129,58 @@ impl Addresses {
                 }
                 block
             }
+            Walk::Shuffled(shuffle) => shuffle.next_block(),
         };
         block * self.op_bytes
+    }
+}
+
+/// Yields `count` blocks from `first` in a random order, again and again.
+///
+/// The order is a counter put through steps of which each maps the numbers of
+/// `bits` bits onto themselves one to one; numbers beyond the count are passed
+/// over, fewer than one in two.
+#[derive(Clone, Debug)]
+struct Shuffle {
+    first: u64,
+    count: u64,
+    bits: u32,
+    multipliers: [u64; 2],
+    counter: u64,
+}
+
+impl Shuffle {
+    fn new(first: u64, count: u64, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let bits = (u64::BITS - (count - 1).leading_zeros()).max(1);
+        // Odd, or two numbers would have one product.
+        let multipliers =
+            [random.below(u64::MAX) | 1, random.below(u64::MAX) | 1];
+        let counter = random.below(1 << bits.min(63));
+        Self { first, count, bits, multipliers, counter }
+    }
+
+    #[inline(always)]
+    fn next_block(&mut self) -> u64 {
+        loop {
+            self.counter = self.counter.wrapping_add(1);
+            let place = self.mix(self.counter);
+            if place < self.count {
+                return self.first + place;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mix(&self, number: u64) -> u64 {
+        let mask = u64::MAX >> (u64::BITS - self.bits);
+        let half = self.bits.div_ceil(2);
+        let mut mixed = number & mask;
+        for multiplier in self.multipliers {
+            mixed = mixed.wrapping_mul(multiplier) & mask;
+            mixed ^= mixed >> half;
+        }
+        mixed
     }
 }
 
@@ -162,6 +242,54 @@ mod tests {
         let mut sorted = alone[..10].to_vec();
         sorted.sort_unstable();
         assert_eq!(sorted, (0..10).map(|b| b * 512).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn once_each_reads_every_block_of_its_part_before_any_again() {
+        for blocks in [3_u64, 64, 1_000] {
+            let mut seen = Vec::new();
+            for index in 0..3 {
+                let stream = Stream { index, count: 3 };
+                let addresses =
+                    Addresses::once_each(blocks * 512, 512, stream, 5)
+                        .expect("room");
+                let (range, ops) = addresses.pass().expect("it has an end");
+                assert_eq!(range.bytes, ops * 512);
+                let twice = usize::try_from(2 * ops).expect("small");
+                let offsets = take(addresses, twice);
+                let (pass, again) = offsets.split_at(twice / 2);
+                let sorted = |part: &[u64]| {
+                    let mut part = part.to_vec();
+                    part.sort_unstable();
+                    part
+                };
+                let all: Vec<u64> =
+                    (0..ops).map(|b| range.offset + b * 512).collect();
+                assert_eq!(sorted(pass), all, "{blocks} blocks");
+                assert_eq!(sorted(again), all, "{blocks} blocks");
+                assert!(ops < 64 || pass != all, "in order");
+                seen.extend(all);
+            }
+            seen.dedup();
+            assert_eq!(seen.len() as u64, blocks / 3 * 3);
+        }
+        let crowd = Stream { index: 0, count: 4 };
+        assert!(Addresses::once_each(3 * 512, 512, crowd, 5).is_none());
+    }
+
+    #[test]
+    fn once_each_jumps_as_far_as_random_does() {
+        let addresses =
+            Addresses::once_each(1 << 30, 4096, ONE, 7).expect("room");
+        let offsets = take(addresses, 10_000);
+        let near = offsets
+            .windows(2)
+            .filter(|pair| pair[0].abs_diff(pair[1]) < 1 << 20)
+            .count();
+        // 2 MiB of 1 GiB: one jump in 512.
+        assert!(near < 60, "{near}");
+        let low = offsets.iter().filter(|o| **o < 1 << 29).count();
+        assert!((4_700..5_300).contains(&low), "{low}");
     }
 
     #[test]

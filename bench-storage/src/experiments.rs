@@ -6,18 +6,28 @@ use crate::{
     addresses::Pattern,
     load::{BATCH, DEPTH, O_DIRECT, OP_BYTES, PATTERN, PER},
     variants::{
+        aio::AIO,
+        mmap::MMAP,
+        mmap_populate::MMAP_POPULATE,
         nop::{NOP, NOP_BARE, NOP_RECORDED},
         o_dsync::O_DSYNC,
         pread::PREAD,
+        pread_buffered::PREAD_BUFFERED,
         pread_pool::PREAD_POOL,
+        preadv2_hipri::PREADV2_HIPRI,
         pwrite_fdatasync::PWRITE_FDATASYNC,
         rwf_dsync::RWF_DSYNC,
+        uncached::UNCACHED,
         unsynced::{PWRITE_UNSYNCED, URING_UNSYNCED},
         uring::URING,
+        uring_buffers::URING_BUFFERS,
         uring_dsync::URING_DSYNC,
+        uring_files::URING_FILES,
         uring_fixed::URING_FIXED,
         uring_fsync::URING_FSYNC,
+        uring_hybrid::URING_HYBRID,
         uring_iopoll::URING_IOPOLL,
+        uring_ring::URING_RING,
         uring_sqpoll::URING_SQPOLL,
     },
 };
@@ -27,6 +37,7 @@ const SEQREAD: &str = "storage/seqread-128k";
 const PEAK: &str = "storage/peak-4k";
 /// The one that writes.
 pub(crate) const DURABLE_WRITE: &str = "storage/durable-write-4k";
+const LADDER: &str = "storage/ladder";
 const NOP_RATE: &str = "storage/nop";
 
 /// All experiments; each names its variants in one list.
@@ -39,6 +50,8 @@ pub fn all() -> Vec<Experiment> {
         buffered_write(),
         direct_write(1, &["core"]),
         direct_write(16, &["group"]),
+        ladder(1, PREAD),
+        ladder(32, PREAD_POOL),
         nop_rate(),
     ]
 }
@@ -146,6 +159,37 @@ fn durable_write(
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
         variants,
+    }
+}
+
+/// Every way to read at one setting. Each ring variant adds one step to the
+/// one above it, but for the last, which branches off from `uring-buffers`.
+fn ladder(depth: u64, baseline: Variant) -> Experiment {
+    Experiment {
+        id: LADDER,
+        about: "what each step of the kernel's reading interfaces brings",
+        params: moves(4096, depth, Pattern::Random),
+        tags: &["ladder"],
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        variants: vec![
+            baseline,
+            PREADV2_HIPRI,
+            PREAD_BUFFERED,
+            UNCACHED,
+            MMAP,
+            MMAP_POPULATE,
+            AIO,
+            URING,
+            URING_RING,
+            URING_FILES,
+            URING_BUFFERS,
+            URING_FIXED,
+            URING_IOPOLL,
+            URING_HYBRID,
+            URING_SQPOLL,
+            NOP,
+        ],
     }
 }
 

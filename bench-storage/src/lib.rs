@@ -16,6 +16,7 @@ pub mod experiments;
 pub mod extents;
 pub mod guard;
 pub mod load;
+pub mod page_cache;
 pub mod path;
 pub mod probe;
 pub mod random;

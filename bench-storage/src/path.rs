@@ -1,6 +1,6 @@
 //! Which kernel path served a trial: what is claimed on a row has been seen.
 
-use harness::measure::trial::Outcome;
+use harness::measure::trial::{ExtraMetric, Outcome};
 
 use crate::source::Source;
 
@@ -22,21 +22,97 @@ const POLLER_SHARE_MIN: f64 = 0.5;
 /// States whether reads went past the page cache, from the descriptors' flags
 /// and from what the process made storage read.
 pub fn judge_direct(outcome: &mut Outcome, source: &Source) {
+    let storage = prove_storage(outcome, source);
+    let mut reasons = Vec::new();
+    if !source.is_direct() {
+        reasons.push(String::from("the file is open without O_DIRECT"));
+    }
+    reasons.extend(not_from_storage(storage, source));
+    let word = match storage {
+        _ if !reasons.is_empty() => "no",
+        Some(_) => "yes",
+        // The flag alone proves nothing: tmpfs takes it and ignores it.
+        None => "unknown",
+    };
+    outcome.evidence.prove("direct", word);
+    outcome.evidence.degraded.extend(reasons);
+}
+
+/// States whether reads through the page cache found it empty. A row of a
+/// variant that is to read cold data shows storage, or is degraded.
+pub fn judge_cold(outcome: &mut Outcome, source: &Source) {
+    let storage = prove_storage(outcome, source);
+    outcome.evidence.prove("direct", "no");
+    let mut reasons = Vec::new();
+    match source.cached_before() {
+        Some(share) => {
+            let percent = format!("{:.0}", 100.0 * share);
+            if share > 1.0 - STORAGE_SHARE_MIN {
+                reasons.push(format!(
+                    "{percent} % of the target was in the page cache and \
+                     could not be dropped: something has it mapped, locked \
+                     or not yet written back"
+                ));
+            }
+            outcome.evidence.prove("cached_before_percent", percent);
+        }
+        None => outcome.evidence.prove("cached_before_percent", "unknown"),
+    }
+    reasons.extend(not_from_storage(storage, source));
+    let word = match storage {
+        _ if !reasons.is_empty() => "page cache",
+        Some(_) => "storage",
+        None => "unknown",
+    };
+    outcome.evidence.prove("served_by", word);
+    outcome.evidence.degraded.extend(reasons);
+}
+
+/// The same for reads by page faults, which are major ones when the page had
+/// to be read.
+pub fn judge_mapped(outcome: &mut Outcome, source: &Source) {
+    judge_cold(outcome, source);
+    // They are what is measured and no disturbance.
+    outcome.signals.major_faults_are_ops = true;
+    let seen = outcome.signals.seen_ns as f64 / outcome.window_ns as f64;
+    let ops = outcome.ops() as f64 * seen;
+    let Some(faults) = outcome.signals.faults_major.filter(|_| ops > 0.0)
+    else {
+        return;
+    };
+    let per_op = faults as f64 / ops;
+    outcome.evidence.metrics.push(ExtraMetric {
+        name: "major_faults_per_op".to_owned(),
+        unit: "faults".to_owned(),
+        better: "none".to_owned(),
+        thread: None,
+        value: per_op,
+    });
+    outcome.evidence.prove("major_faults_per_op", format!("{per_op:.2}"));
+    if per_op < MAJOR_FAULTS_PER_OP_MIN {
+        outcome.evidence.degraded.push(format!(
+            "{per_op:.2} major page faults per op: the page cache answered \
+             the others"
+        ));
+    }
+}
+
+/// States what is below the target, and how much of the bytes storage read.
+fn prove_storage(outcome: &mut Outcome, source: &Source) -> Option<Storage> {
     if let Some(device) = &source.target().device {
         let medium =
             if device.is_memory_backed() { "memory" } else { "device" };
         outcome.evidence.prove("medium", medium);
     }
-    let storage = storage(outcome);
-    if let Some(storage) = storage {
-        let percent = format!("{:.0}", storage.percent);
-        outcome.evidence.prove("storage_read_percent", percent);
-    }
-    let is_direct = source.is_direct();
+    let storage = storage(outcome)?;
+    let percent = format!("{:.0}", storage.percent);
+    outcome.evidence.prove("storage_read_percent", percent);
+    Some(storage)
+}
+
+/// Why the device did not answer all of it.
+fn not_from_storage(storage: Option<Storage>, source: &Source) -> Vec<String> {
     let mut reasons = Vec::new();
-    if !is_direct {
-        reasons.push(String::from("the file is open without O_DIRECT"));
-    }
     if let Some(Storage { percent, is_all: false }) = storage {
         reasons.push(format!(
             "page cache answered {:.0} % of the bytes (or holes, or parts \
@@ -50,14 +126,68 @@ pub fn judge_direct(outcome: &mut Outcome, source: &Source) {
              `losetup --direct-io=on`, or name the file itself"
         )
     }));
-    let word = match storage {
-        _ if !reasons.is_empty() => "no",
-        Some(_) => "yes",
-        // The flag alone proves nothing: tmpfs takes it and ignores it.
+    reasons
+}
+
+/// Each op of a cold mapping is a major fault, but for what the looks may have
+/// missed.
+const MAJOR_FAULTS_PER_OP_MIN: f64 = 0.8;
+
+/// A read that sleeps until an interrupt gives its CPU up once. Below this
+/// many times per op, most of them did not.
+const SLEEPS_PER_POLLED_OP_MAX: f64 = 0.5;
+
+/// States whether RWF_HIPRI was polled for, or ignored as a device without
+/// poll queues does without a word.
+pub fn judge_hipri(outcome: &mut Outcome, source: &Source) {
+    let device = source.target().device.as_ref();
+    let has_queues = device.and_then(|device| device.io_poll);
+    let sleeps = sleeps_per_op(outcome);
+    if let Some(sleeps) = sleeps {
+        outcome.evidence.prove("sleeps_per_op", format!("{sleeps:.2}"));
+    }
+    let sleeps = sleeps.unwrap_or(0.0);
+    let word = match has_queues {
+        Some(false) => {
+            outcome.evidence.degraded.push(
+                "RWF_HIPRI was ignored: the device has no poll queues".into(),
+            );
+            "ignored"
+        }
+        _ if sleeps > SLEEPS_PER_POLLED_OP_MAX => {
+            outcome.evidence.degraded.push(format!(
+                "RWF_HIPRI was ignored: a read slept {sleeps:.2} times, as it \
+                 does until an interrupt wakes it"
+            ));
+            "ignored"
+        }
+        Some(true) => "yes",
         None => "unknown",
     };
-    outcome.evidence.prove("direct", word);
-    outcome.evidence.degraded.extend(reasons);
+    outcome.evidence.prove("polled", word);
+}
+
+/// How often a thread gave its CPU up per op; only load threads do so often.
+fn sleeps_per_op(outcome: &Outcome) -> Option<f64> {
+    let switches = outcome.signals.switches_voluntary? as f64;
+    let seen = outcome.signals.seen_ns as f64 / outcome.window_ns as f64;
+    let ops = outcome.ops() as f64 * seen;
+    (ops > 0.0).then(|| switches / ops)
+}
+
+/// States whether RWF_DONTCACHE left anything behind.
+pub fn judge_uncached(outcome: &mut Outcome, source: &Source) {
+    let Some(share) = source.cached_share() else {
+        outcome.evidence.prove("cached_after_percent", "unknown");
+        return;
+    };
+    let percent = format!("{:.0}", 100.0 * share);
+    if share > 1.0 - STORAGE_SHARE_MIN {
+        outcome.evidence.degraded.push(format!(
+            "RWF_DONTCACHE left {percent} % of the target in the page cache"
+        ));
+    }
+    outcome.evidence.prove("cached_after_percent", percent);
 }
 
 /// What storage read of the bytes that ops brought.

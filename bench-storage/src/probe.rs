@@ -1,6 +1,8 @@
 //! Whether this machine has what a variant needs. A probe makes a small ring,
 //! tries, and drops it.
 
+mod calls;
+
 use std::{
     io,
     os::fd::{AsRawFd, RawFd},
@@ -26,10 +28,7 @@ use crate::{
     target::{self, Target},
 };
 
-/// Blocking calls are always there.
-pub fn blocking(_: &ProbeRequest<'_>) -> Availability {
-    Availability::Available
-}
+pub use calls::{aio, blocking, hipri, populate, uncached};
 
 /// Can a ring be had at all?
 pub fn plain(_: &ProbeRequest<'_>) -> Availability {
@@ -44,9 +43,25 @@ pub fn single_issuer(_: &ProbeRequest<'_>) -> Availability {
     )
 }
 
+/// A ring whose own descriptor can be registered.
+pub fn ring(_: &ProbeRequest<'_>) -> Availability {
+    availability(
+        build(Setup::Plain).and_then(|mut ring| register_ring_fd(&mut ring)),
+    )
+}
+
 /// The same with the experiment's buffers registered.
+pub fn buffers(request: &ProbeRequest<'_>) -> Availability {
+    all_registered(Setup::Plain, request)
+}
+
+/// The same for one issuer.
 pub fn fixed(request: &ProbeRequest<'_>) -> Availability {
-    let tried = build(Setup::SingleIssuer).and_then(|mut ring| {
+    all_registered(Setup::SingleIssuer, request)
+}
+
+fn all_registered(setup: Setup, request: &ProbeRequest<'_>) -> Availability {
+    let tried = build(setup).and_then(|mut ring| {
         register_ring_fd(&mut ring)?;
         register_buffers(&mut ring, request)
     });
@@ -56,21 +71,28 @@ pub fn fixed(request: &ProbeRequest<'_>) -> Availability {
 /// A ring with a kernel thread on the trial's second CPU, if it has one.
 pub fn poller(request: &ProbeRequest<'_>) -> Availability {
     let Some(&cpu) = request.cpus.get(1).or(request.cpus.first()) else {
-        return plain(request);
+        return buffers(request);
     };
-    availability(build(Setup::Poller { cpu }).map(drop))
+    all_registered(Setup::Poller { cpu }, request)
 }
 
 /// A ring that polls for completions, and a device that can be polled.
 pub fn polled(request: &ProbeRequest<'_>) -> Availability {
-    let tried =
-        build(Setup::Polled).and_then(|mut ring| register_ring_fd(&mut ring));
+    polled_by(Setup::Polled, request)
+}
+
+/// The same for a ring that sleeps before it polls.
+pub fn hybrid(request: &ProbeRequest<'_>) -> Availability {
+    polled_by(Setup::Hybrid, request)
+}
+
+fn polled_by(setup: Setup, request: &ProbeRequest<'_>) -> Availability {
+    let tried = build(setup).and_then(|mut ring| register_ring_fd(&mut ring));
     if let Err(lack) = tried {
         return lack.into();
     }
-    // Where nothing was prepared there is no device to try.
-    let Ok(target) = serde_json::from_value::<Target>(request.target.clone())
-    else {
+    // Without a target there is no device to try.
+    let Some(target) = target_of(request) else {
         return Availability::Available;
     };
     // Both are asked: before Linux 6.11 a device without poll queues served
@@ -78,16 +100,17 @@ pub fn polled(request: &ProbeRequest<'_>) -> Availability {
     if let Some(device) = &target.device
         && device.io_poll == Some(false)
     {
-        let reason = format!(
-            "/sys/block/{}/queue/io_poll is 0: the device has no poll queues",
-            device.name
-        );
-        return Availability::unavailable(reason, poll_queues_remedy(device));
+        return no_poll_queues(device);
     }
-    match polled_read(&target) {
-        Ok(()) => fixed(request),
+    match polled_read(setup, &target) {
+        Ok(()) => all_registered(setup, request),
         Err(error) => polled_read_refused(&target, &error),
     }
+}
+
+/// `None` where nothing was prepared, as for `bypass list`.
+fn target_of(request: &ProbeRequest<'_>) -> Option<Target> {
+    serde_json::from_value(request.target.clone()).ok()
 }
 
 /// Registers as much as all rings of the trial together, since the limit
@@ -125,11 +148,11 @@ fn explain_buffers(bytes: usize, error: &io::Error) -> Lack {
 }
 
 /// One polled read of the target's first block.
-fn polled_read(target: &Target) -> io::Result<()> {
+fn polled_read(setup: Setup, target: &Target) -> io::Result<()> {
     let file = target::open(target)?;
     let buffer = Buffer::new(BLOCK_BYTES, BLOCK_BYTES, None)
         .map_err(io::Error::other)?;
-    let mut ring = Setup::Polled.build(PROBE_ENTRIES)?;
+    let mut ring = setup.build(PROBE_ENTRIES)?;
     let result = read_block(&mut ring, file.as_raw_fd(), &buffer);
     if result.is_err() {
         // The kernel may still write to it; a probe's block is no loss.
@@ -175,6 +198,14 @@ fn polled_read_refused(target: &Target, error: &io::Error) -> Availability {
             no_polling(),
         ),
     }
+}
+
+fn no_poll_queues(device: &BlockDevice) -> Availability {
+    let reason = format!(
+        "/sys/block/{}/queue/io_poll is 0: the device has no poll queues",
+        device.name
+    );
+    Availability::unavailable(reason, poll_queues_remedy(device))
 }
 
 fn no_polling() -> String {

@@ -1,6 +1,6 @@
 //! The target as a worker sees it: opened, and read by streams.
 
-use std::{fs::File, os::fd::AsRawFd};
+use std::{fs::File, io, os::fd::AsRawFd};
 
 use harness::{
     load::closed::Place,
@@ -9,10 +9,11 @@ use harness::{
 };
 
 use crate::{
-    addresses::{Addresses, Stream},
+    addresses::{Addresses, Pattern, Stream},
     checker::Checker,
     load::Load,
-    target::{self, Contents, Target},
+    page_cache::{self, Range},
+    target::{self, Access, Contents, Target},
 };
 
 /// A trial's target, open for reading.
@@ -28,6 +29,15 @@ pub struct Source {
     /// For reading samples again.
     second: File,
     cached_loops: Vec<String>,
+    /// None when the page cache is passed by.
+    cold: Option<Cold>,
+}
+
+/// A target that is read through the page cache, which holds none of it.
+#[derive(Debug)]
+struct Cold {
+    /// The share that could not be dropped, where the kernel tells.
+    cached_before: Option<f64>,
 }
 
 impl Source {
@@ -37,10 +47,39 @@ impl Source {
     /// It cannot be opened in the way that it is to be read.
     pub fn open(trial: &Trial, load: Load) -> Result<Self, TrialError> {
         let target: Target = trial.target()?;
+        Self::open_as(trial, load, target.access)
+    }
+
+    /// Opens the trial's target for reads through the page cache, and drops
+    /// what that holds of it. Its streams read no block twice, as far as
+    /// there are blocks, so that storage has to answer.
+    ///
+    /// # Errors
+    /// It cannot be opened so, or the kernel takes no advice.
+    pub fn open_cold(trial: &Trial, load: Load) -> Result<Self, TrialError> {
+        let mut source = Self::open_as(trial, load, Access::Buffered)?;
+        source.drop_cached()?;
+        if load.pattern == Pattern::Random {
+            for file in &source.files {
+                page_cache::expect_random(file).map_err(no_advice)?;
+            }
+        }
+        let cached_before = source.cached_share();
+        source.cold = Some(Cold { cached_before });
+        Ok(source)
+    }
+
+    fn open_as(
+        trial: &Trial,
+        load: Load,
+        access: Access,
+    ) -> Result<Self, TrialError> {
+        let target: Target = trial.target()?;
+        let opened = Target { access, ..target.clone() };
         let files = trial
             .cpus()
             .iter()
-            .map(|_| open_one(&target))
+            .map(|_| open_one(&opened))
             .collect::<Result<Vec<_>, _>>()?;
         let second = open_one(&target)?;
         let trial_seed = trial.spec.seed;
@@ -49,7 +88,39 @@ impl Source {
             .as_ref()
             .map(|device| cached_loops(&trial.root, device))
             .unwrap_or_default();
-        Ok(Self { target, load, trial_seed, files, second, cached_loops })
+        Ok(Self {
+            target,
+            load,
+            trial_seed,
+            files,
+            second,
+            cached_loops,
+            cold: None,
+        })
+    }
+
+    /// Drops what the page cache holds of the target, so that it stands in
+    /// the way of no other trial.
+    ///
+    /// # Errors
+    /// The kernel takes no advice.
+    pub fn drop_cached(&self) -> Result<(), TrialError> {
+        page_cache::drop_range(&self.files[0], self.whole()).map_err(no_advice)
+    }
+
+    /// The share of the target that is in the page cache now.
+    pub fn cached_share(&self) -> Option<f64> {
+        page_cache::cached_share(&self.files[0], self.whole())
+    }
+
+    /// The share that was there before the trial, where it reads through the
+    /// page cache and the kernel tells.
+    pub fn cached_before(&self) -> Option<f64> {
+        self.cold.as_ref()?.cached_before
+    }
+
+    fn whole(&self) -> Range {
+        Range { offset: 0, bytes: self.target.bytes }
     }
 
     /// The load that it is opened for.
@@ -94,18 +165,20 @@ impl Source {
         streams: usize,
     ) -> Result<Reads<'_>, TrialError> {
         let stream = Stream { index: place.thread, count: streams };
-        let addresses = Addresses::new(
-            self.load.pattern,
-            self.target.bytes,
-            self.load.op_bytes,
-            stream,
-            self.trial_seed,
-            place.seed,
-        )
-        .ok_or_else(|| {
+        let Load { op_bytes, pattern, .. } = self.load;
+        let bytes = self.target.bytes;
+        let once = self.cold.is_some() && pattern == Pattern::Random;
+        let addresses = if once {
+            Addresses::once_each(bytes, op_bytes, stream, place.seed)
+        } else {
+            let (trial_seed, seed) = (self.trial_seed, place.seed);
+            Addresses::new(pattern, bytes, op_bytes, stream, trial_seed, seed)
+        };
+        let addresses = addresses.ok_or_else(|| {
             TrialError::setup(format!(
-                "{} has {} bytes, less than one op of {}",
-                self.target.label, self.target.bytes, self.load.op_bytes
+                "{} has {bytes} bytes, too few for ops of {op_bytes} by {} \
+                 threads",
+                self.target.label, stream.count
             ))
         })?;
         let checker = match self.target.contents {
@@ -129,6 +202,12 @@ impl Reads<'_> {
     /// Bytes per op.
     pub fn op_bytes(&self) -> usize {
         self.source.load.op_bytes
+    }
+
+    /// What this stream reads before it reads a block again, and in how many
+    /// ops; `None` where it may do so at any time.
+    pub fn pass(&self) -> Option<(Range, u64)> {
+        self.addresses.pass()
     }
 
     /// The next offset.
@@ -174,6 +253,10 @@ fn cached_loops(root: &Root, device: &BlockDevice) -> Vec<String> {
         found.push(device.name.clone());
     }
     found
+}
+
+fn no_advice(error: io::Error) -> TrialError {
+    TrialError::setup(format!("posix_fadvise: {error}"))
 }
 
 /// Opens the target, or says what was tried.

@@ -9,7 +9,7 @@ use std::{
 
 use bench_storage::{
     engine::{
-        blocking::BlockingReads,
+        blocking::{BlockingReads, ReadCall},
         blocking_writes::{BlockingWrites, Call},
         drives::Enter,
         nops::Nops,
@@ -112,7 +112,8 @@ fn reading_allocates_nothing() {
         let place = place(&trial);
 
         let mut blocking =
-            BlockingReads::new(&source, &place, 1).expect("memory");
+            BlockingReads::new(&source, ReadCall::Pread, &place, 1)
+                .expect("memory");
         assert_eq!(allocations_of(&mut blocking, &trial, 1_000), 0);
         blocking.finish().expect("intact");
 

@@ -95,11 +95,13 @@ fn a_loop_device_with_a_page_cache_behind_it_is_degraded() {
     let session = prepare_sized(&request, 0).expect("a good device");
     let target = target_of(session.as_ref());
     let experiment =
-        experiment("storage/randread-4k depth=1 op_bytes=4096 pattern=random");
-    let pread = variant(&experiment, "pread");
-    let outcome =
-        run_on(&pread, &experiment.params, &target, 100).expect("it runs");
-    assert_eq!(proof(&outcome, "direct"), Some("no"));
-    let reasons = outcome.evidence.degraded.join("; ");
-    assert!(reasons.contains("--direct-io=on"), "{reasons}");
+        experiment("storage/ladder depth=1 op_bytes=4096 pattern=random");
+    for id in ["pread", "aio", "pread-buffered", "mmap"] {
+        let variant = variant(&experiment, id);
+        let outcome = run_on(&variant, &experiment.params, &target, 100)
+            .expect("it runs");
+        assert_eq!(proof(&outcome, "direct"), Some("no"), "{id}");
+        let reasons = outcome.evidence.degraded.join("; ");
+        assert!(reasons.contains("--direct-io=on"), "{id}: {reasons}");
+    }
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, process::Command};
 
 use bench_storage::{
     engine::{
-        blocking::BlockingReads,
+        blocking::{BlockingReads, ReadCall},
         blocking_writes::{BlockingWrites, Call},
         drives::Enter,
         nops::Nops,
@@ -84,7 +84,8 @@ fn with_sink(run: impl FnOnce(&Sink, &Place, &Trial)) {
 
 fn inner_blocking(count: u32) {
     with_source(|source, place, trial| {
-        let mut work = BlockingReads::new(source, place, 1).expect("memory");
+        let mut work = BlockingReads::new(source, ReadCall::Pread, place, 1)
+            .expect("memory");
         rounds(&mut work, trial.spec.clock, count);
     });
 }

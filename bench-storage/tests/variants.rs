@@ -24,6 +24,10 @@ const WINDOW_MS: u64 = 300;
 /// As `support::trial` has them.
 const SLICE_MS: usize = 10;
 
+/// The variants that go through the page cache.
+const BUFFERED: [&str; 4] =
+    ["pread-buffered", "uncached", "mmap", "mmap-populate"];
+
 fn available(
     experiment: &Experiment,
     variant: &Variant,
@@ -53,29 +57,48 @@ fn check(experiment: &Experiment, variant: &Variant, outcome: &Outcome) {
     let recorded = outcome.latencies.len();
     let timed = outcome.shape.sampled_every > 0;
     assert_eq!(recorded, if timed { ops } else { 0 }, "{what}");
+    let calls = outcome.evidence.calls.expect("counted");
+    assert!(calls.ops >= ops, "{what}");
+    let per_op = calls.made as f64 / calls.ops as f64;
+    // A ring takes one call for what is there, a signal may cost one more.
+    let (least, most) = match variant.id {
+        "mmap" => (0.0, 0.01),
+        "aio" => (0.0, 2.0),
+        id if id.starts_with("pread") => (1.0, 1.1),
+        "uncached" | "mmap-populate" => (1.0, 1.1),
+        _ => (0.0, 1.1),
+    };
+    assert!((least..=most).contains(&per_op), "{what}: {per_op} calls per op");
     if variant.role == Role::Bound || experiment.id == "storage/nop" {
         assert_eq!(proof(outcome, "io_wq"), Some("no"), "{what}");
         return;
     }
-    if proof(outcome, "direct") == Some("unknown") {
+    if [proof(outcome, "direct"), proof(outcome, "served_by")]
+        .contains(&Some("unknown"))
+    {
         skip(&format!("{what}: too busy here to see what storage read"));
         return;
     }
-    assert_eq!(
-        proof(outcome, "direct"),
-        Some("yes"),
-        "{what}: {:?}",
-        outcome.evidence
-    );
+    let evidence = &outcome.evidence;
+    if BUFFERED.contains(&variant.id) {
+        assert_eq!(proof(outcome, "direct"), Some("no"), "{what}");
+        let served_by = proof(outcome, "served_by");
+        assert_eq!(served_by, Some("storage"), "{what}: {evidence:?}");
+    } else {
+        let direct = proof(outcome, "direct");
+        assert_eq!(direct, Some("yes"), "{what}: {evidence:?}");
+    }
     if variant.id.starts_with("uring") {
         assert_eq!(proof(outcome, "io_wq"), Some("no"), "{what}");
         let is = |yes| Some(if yes { "yes" } else { "no" });
-        let fixed = ["uring-fixed", "uring-iopoll"].contains(&variant.id);
-        let file = fixed || variant.id == "uring-sqpoll";
+        let id = variant.id;
+        let ring = !["uring", "uring-sqpoll"].contains(&id);
+        let file = !["uring", "uring-ring"].contains(&id);
+        let buffers = file && id != "uring-files";
+        assert_eq!(proof(outcome, "registered_ring"), is(ring), "{what}");
         assert_eq!(proof(outcome, "fixed_file"), is(file), "{what}");
-        assert_eq!(proof(outcome, "fixed_buffers"), is(fixed), "{what}");
-        assert_eq!(proof(outcome, "registered_ring"), is(fixed), "{what}");
-        let polled = variant.id == "uring-iopoll";
+        assert_eq!(proof(outcome, "fixed_buffers"), is(buffers), "{what}");
+        let polled = ["uring-iopoll", "uring-hybrid"].contains(&id);
         assert_eq!(proof(outcome, "polled"), is(polled), "{what}");
     }
     if variant.id == "uring-sqpoll" {

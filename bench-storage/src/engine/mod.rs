@@ -4,9 +4,13 @@
 //! system call but the one that is measured. All memory is there when the
 //! first round starts.
 
+pub mod aio;
+pub mod aio_calls;
 pub mod blocking;
 pub mod blocking_writes;
+pub mod cold;
 pub mod drives;
+pub mod mapped;
 pub mod nops;
 pub mod ring_reads;
 pub mod ring_writes;

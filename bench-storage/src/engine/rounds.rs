@@ -18,7 +18,7 @@ use harness::{
     load::closed::Work,
     measure::{
         recorder::Recorder,
-        trial::{Evidence, TrialError},
+        trial::{Calls, Evidence, TrialError},
     },
 };
 use io_uring::squeue::Entry;
@@ -114,6 +114,8 @@ pub struct RingWork<R: Requests, D: Drive, const TIMED: bool> {
     /// Completions that are still to come.
     pending: usize,
     free: Vec<usize>,
+    /// Ops submitted so far.
+    submitted: u64,
     /// Owns what the kernel may still write to, so it goes last and only when
     /// nothing is in flight.
     requests: ManuallyDrop<R>,
@@ -132,6 +134,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
             pending: 0,
             // Slot 0 on top.
             free: (0..fill.depth).rev().collect(),
+            submitted: 0,
             requests: ManuallyDrop::new(requests),
         }
     }
@@ -163,6 +166,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
             if R::ENTRIES > 1 {
                 self.entries_left[slot] = R::ENTRIES;
             }
+            self.submitted += 1;
         }
     }
 
@@ -254,6 +258,8 @@ impl<R: Requests, D: Drive, const TIMED: bool> Work for RingWork<R, D, TIMED> {
     fn finish(mut self) -> Result<Evidence, TrialError> {
         self.drain(true)?;
         let mut evidence = self.requests.finish()?;
+        evidence.calls =
+            Some(Calls { made: self.ring.enters(), ops: self.submitted });
         evidence.prove("ring_flags", self.ring.flags());
         self.drive.prove(&self.ring, &mut evidence);
         Ok(evidence)

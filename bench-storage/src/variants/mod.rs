@@ -1,19 +1,29 @@
 //! The ways to read and to write, one file each. A new one is a new file and a line in the
 //! lists of `experiments`.
 
+pub mod aio;
 mod durable;
+pub mod mmap;
+pub mod mmap_populate;
 pub mod nop;
 pub mod o_dsync;
 pub mod pread;
+pub mod pread_buffered;
 pub mod pread_pool;
+pub mod preadv2_hipri;
 pub mod pwrite_fdatasync;
 pub mod rwf_dsync;
+pub mod uncached;
 pub mod unsynced;
 pub mod uring;
+pub mod uring_buffers;
 pub mod uring_dsync;
+pub mod uring_files;
 pub mod uring_fixed;
 pub mod uring_fsync;
+pub mod uring_hybrid;
 pub mod uring_iopoll;
+pub mod uring_ring;
 pub mod uring_sqpoll;
 
 use std::io;
@@ -25,6 +35,7 @@ use harness::{
 
 use crate::{
     engine::{
+        blocking::{BlockingReads, ReadCall},
         drives::Enter,
         ring::Setup,
         ring_reads::{Registered, RingReads},
@@ -60,14 +71,43 @@ fn entered_ring(
     let has_queues =
         source.target().device.as_ref().and_then(|device| device.io_poll);
     let polled = match (setup, has_queues) {
-        (Setup::Polled, Some(true)) => "yes",
+        (Setup::Polled | Setup::Hybrid, Some(true)) => "yes",
         // Asked for; before Linux 6.11 a device without poll queues serves it
         // by interrupt and says nothing.
-        (Setup::Polled, _) => "unknown",
+        (Setup::Polled | Setup::Hybrid, _) => "unknown",
         _ => "no",
     };
     outcome.evidence.prove("polled", polled);
     Ok(outcome)
+}
+
+/// Blocking threads past the page cache, as many as ops are to be in flight.
+fn direct_pool(
+    trial: &Trial,
+    load: Load,
+    call: ReadCall,
+) -> Result<(Outcome, Source), TrialError> {
+    let source = Source::open(trial, load)?;
+    let shape = load.pool_shape();
+    let mut outcome = closed::run(trial, shape, |place| {
+        BlockingReads::new(&source, call, place, shape.threads)
+    })?;
+    path::judge_direct(&mut outcome, &source);
+    Ok((outcome, source))
+}
+
+/// As many blocking threads through a page cache that holds nothing yet.
+fn cold_pool(
+    trial: &Trial,
+    call: ReadCall,
+) -> Result<(Outcome, Source), TrialError> {
+    let source = Source::open_cold(trial, Load::of(trial)?)?;
+    let shape = source.load().pool_shape();
+    let mut outcome = closed::run(trial, shape, |place| {
+        BlockingReads::new(&source, call, place, shape.threads)
+    })?;
+    path::judge_cold(&mut outcome, &source);
+    Ok((outcome, source))
 }
 
 /// Reads come back one by one: whatever is there is taken and replaced.

@@ -1,14 +1,12 @@
 //! `pread`: one thread, one op at a time.
 
 use harness::{
-    load::closed,
     measure::trial::{Outcome, Trial, TrialError},
     suite::{Role, Variant},
 };
 
-use crate::{
-    engine::blocking::BlockingReads, load::Load, path, probe, source::Source,
-};
+use super::direct_pool;
+use crate::{engine::blocking::ReadCall, load::Load, probe};
 
 /// The baseline at depth 1.
 pub const PREAD: Variant = Variant {
@@ -30,19 +28,6 @@ fn worker(trial: &Trial) -> Result<Outcome, TrialError> {
             load.depth
         )));
     }
-    blocking(trial, load)
-}
-
-/// Blocking threads, as many as ops are to be in flight.
-pub(super) fn blocking(
-    trial: &Trial,
-    load: Load,
-) -> Result<Outcome, TrialError> {
-    let source = Source::open(trial, load)?;
-    let shape = load.pool_shape();
-    let mut outcome = closed::run(trial, shape, |place| {
-        BlockingReads::new(&source, place, shape.threads)
-    })?;
-    path::judge_direct(&mut outcome, &source);
+    let (outcome, _) = direct_pool(trial, load, ReadCall::Pread)?;
     Ok(outcome)
 }

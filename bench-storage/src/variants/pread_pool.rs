@@ -5,8 +5,8 @@ use harness::{
     suite::{Role, Variant},
 };
 
-use super::pread::blocking;
-use crate::{load::Load, probe};
+use super::direct_pool;
+use crate::{engine::blocking::ReadCall, load::Load, probe};
 
 /// The baseline at any other depth.
 pub const PREAD_POOL: Variant = Variant {
@@ -21,5 +21,6 @@ pub const PREAD_POOL: Variant = Variant {
 };
 
 fn worker(trial: &Trial) -> Result<Outcome, TrialError> {
-    blocking(trial, Load::of(trial)?)
+    let (outcome, _) = direct_pool(trial, Load::of(trial)?, ReadCall::Pread)?;
+    Ok(outcome)
 }

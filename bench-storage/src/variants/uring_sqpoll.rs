@@ -1,4 +1,5 @@
-//! `uring-sqpoll`: a kernel thread takes submissions, the issuer spins.
+//! `uring-sqpoll`: as `uring-buffers`, but a kernel thread takes submissions
+//! and the issuer spins.
 
 use harness::{
     load::closed,
@@ -22,8 +23,8 @@ use crate::{
 /// No system call at all, at the price of a second CPU.
 pub const URING_SQPOLL: Variant = Variant {
     id: "uring-sqpoll",
-    about: "io_uring with SQPOLL and a registered file: a kernel thread on \
-            the next CPU submits, the issuer spins on completions",
+    about: "io_uring with registered file and buffers and SQPOLL: a kernel \
+            thread on the next CPU submits, the issuer spins on completions",
     role: Role::Contender,
     bound: Some(nop::ID),
     spinning: true,
@@ -31,8 +32,9 @@ pub const URING_SQPOLL: Variant = Variant {
     worker,
 };
 
+/// No ring: it is entered to wake the thread only.
 const REGISTERED: Registered =
-    Registered { ring: false, file: true, buffers: false };
+    Registered { ring: false, file: true, buffers: true };
 
 fn worker(trial: &Trial) -> Result<Outcome, TrialError> {
     let source = Source::open(trial, Load::of(trial)?)?;

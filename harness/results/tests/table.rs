@@ -194,3 +194,32 @@ fn an_empty_run_has_an_empty_table() {
     let empty = text(&derived(Vec::new()), CAP, Style::default());
     assert_eq!(empty, "");
 }
+
+#[test]
+fn calls_and_cycles_have_columns_only_where_they_were_counted() {
+    let mut rows = trials();
+    for row in &mut rows {
+        row.syscalls_per_op = match row.variant.as_str() {
+            "pread-pool" => Some(1.0),
+            "uring" => Some(0.031),
+            _ => None,
+        };
+    }
+    let found = text(&derived(rows.clone()), None, Style::default());
+    let cell = |found: &str, line: &str, head: &str| {
+        let mut lines = found.lines().skip(1);
+        let heads = lines.next().expect("heads");
+        let start = heads.find(head).expect("a column");
+        let line = lines.find(|l| l.starts_with(line)).expect("a line");
+        // Where `µ` or `±` stand before it, bytes are not columns.
+        let from = line.chars().skip(start).collect::<String>();
+        from.split("   ").next().unwrap_or_default().trim().to_owned()
+    };
+    assert_eq!(cell(&found, "pread-pool", "calls/op"), "1.00");
+    assert_eq!(cell(&found, "uring (", "calls/op"), "0.03");
+    assert_eq!(cell(&found, "uring-slow", "calls/op"), "");
+    assert!(!found.contains("cycles/op"), "{found}");
+    rows[1].cycles_per_op = Some(8_380.0);
+    let found = text(&derived(rows), None, Style::default());
+    assert_eq!(cell(&found, "pread-pool", "cycles/op"), "8.38k");
+}

@@ -209,6 +209,8 @@ impl Observer {
             ),
             faults_minor: since(|u| u.faults_minor),
             faults_major: since(|u| u.faults_major),
+            // Only the suite knows better.
+            major_faults_are_ops: false,
             throttle_events: difference(
                 closed.throttle_events,
                 before.throttle_events,

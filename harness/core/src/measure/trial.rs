@@ -147,8 +147,22 @@ pub struct Evidence {
     pub path: Vec<(String, String)>,
     /// Why the variant did not take its own path, if it did not.
     pub degraded: Vec<String>,
+    /// System calls made for the ops, where the loop counted them.
+    pub calls: Option<Calls>,
     /// Whatever else was measured.
     pub metrics: Vec<ExtraMetric>,
+}
+
+/// System calls and the ops that they were made for. Warm-up and drain are
+/// in both, so that the two belong together.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize,
+)]
+pub struct Calls {
+    /// System calls.
+    pub made: u64,
+    /// Ops.
+    pub ops: u64,
 }
 
 impl Evidence {
@@ -172,6 +186,13 @@ impl Evidence {
                 self.degraded.push(reason);
             }
         }
+        self.calls = match (self.calls, other.calls) {
+            (Some(own), Some(more)) => Some(Calls {
+                made: own.made + more.made,
+                ops: own.ops + more.ops,
+            }),
+            (own, more) => own.or(more),
+        };
         self.metrics.extend(other.metrics);
     }
 }

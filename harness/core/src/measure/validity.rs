@@ -54,6 +54,8 @@ pub struct Signals {
     pub faults_minor: Option<u64>,
     /// Page faults that needed I/O.
     pub faults_major: Option<u64>,
+    /// They are the ops of a variant that reads by faulting: no disturbance.
+    pub major_faults_are_ops: bool,
     /// Processor throttling events.
     pub throttle_events: Option<u64>,
     /// Highest temperature of any sensor afterwards.
@@ -119,6 +121,7 @@ impl Signals {
         }
         if let Some(count) = self.faults_major
             && count > 0
+            && !self.major_faults_are_ops
         {
             reasons.push(format!("{count} major page faults"));
         }
@@ -179,6 +182,16 @@ mod tests {
             assert_eq!(reasons.len(), 1, "{reasons:?}");
             assert!(reasons[0].contains(expected), "{reasons:?}");
         }
+    }
+
+    #[test]
+    fn faults_that_are_the_ops_void_nothing() {
+        let signals = Signals {
+            faults_major: Some(1_000),
+            major_faults_are_ops: true,
+            ..signals()
+        };
+        assert!(signals.verdict(true).is_empty());
     }
 
     #[test]

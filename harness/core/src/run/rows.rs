@@ -272,6 +272,10 @@ fn fill_cost(row: &mut TrialRow, outcome: &Outcome, ops: u64) {
     row.cycles_per_op = per_op(cost.counts.cycles);
     row.instructions_per_op = per_op(cost.counts.instructions);
     row.cache_misses_per_op = per_op(cost.counts.cache_misses);
+    row.syscalls_per_op = outcome
+        .evidence
+        .calls
+        .and_then(|calls| ratio(calls.made as f64, calls.ops as f64));
 }
 
 fn fill_signals(row: &mut TrialRow, outcome: &Outcome) {

@@ -76,6 +76,10 @@ pub fn explain_setup(setup: Setup, error: &io::Error, root: &Root) -> Lack {
                     .to_owned(),
                 "Linux 6.1 or later",
             ),
+            Setup::Hybrid => (
+                "io_uring_setup says EINVAL to HYBRID_IOPOLL".to_owned(),
+                "Linux 6.13 or later",
+            ),
             Setup::Poller { cpu } => (
                 format!(
                     "io_uring_setup says EINVAL to an SQPOLL thread on CPU \
@@ -195,6 +199,8 @@ mod tests {
         assert!(plain.remedy.contains("CONFIG_IO_URING"), "{plain:?}");
         let old = lack(Setup::SingleIssuer, libc::EINVAL);
         assert!(old.remedy.contains("6.1"), "{old:?}");
+        let newer = lack(Setup::Hybrid, libc::EINVAL);
+        assert!(newer.remedy.contains("6.13"), "{newer:?}");
         let cpu = crate::machine::Cpu(7);
         let outside = lack(Setup::Poller { cpu }, libc::EINVAL);
         assert!(outside.reason.contains("CPU 7"), "{outside:?}");

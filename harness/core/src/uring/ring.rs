@@ -16,6 +16,8 @@ use io_uring::{
     types::{SubmitArgs, Timespec},
 };
 
+use super::hybrid;
+
 /// How long a poller looks for work before it sleeps: longer than any window,
 /// so that it sleeps in none.
 const POLLER_IDLE_MS: u32 = 60_000;
@@ -34,6 +36,9 @@ pub enum Setup {
     /// As for a single issuer, and completions are polled for instead of
     /// waiting for an interrupt (IOPOLL).
     Polled,
+    /// The same, and the kernel sleeps for a part of the time that the device
+    /// is expected to take, before it polls (HYBRID_IOPOLL, Linux 6.13).
+    Hybrid,
     /// A kernel thread on this CPU takes submissions from the ring, so that
     /// submitting needs no system call (SQPOLL).
     Poller {
@@ -60,52 +65,57 @@ impl Setup {
             }
             // NO_SQARRAY (Linux 6.6) saves an indirection per submission. It
             // is taken where there is one; a kernel without it says EINVAL.
-            Self::SingleIssuer | Self::Flagged | Self::Polled => {
-                self.build_with(entries, true).or_else(|error| {
-                    if error.raw_os_error() == Some(libc::EINVAL) {
-                        return self.build_with(entries, false);
-                    }
-                    Err(error)
-                })
-            }
+            Self::SingleIssuer
+            | Self::Flagged
+            | Self::Polled
+            | Self::Hybrid => self.build_with(entries, true).or_else(|error| {
+                if error.raw_os_error() == Some(libc::EINVAL) {
+                    return self.build_with(entries, false);
+                }
+                Err(error)
+            }),
         }
     }
 
     fn build_with(self, entries: u32, no_sqarray: bool) -> io::Result<Ring> {
         let mut builder = IoUring::builder();
-        let mut flags = String::new();
-        let mut add = |flag: &str| {
-            if !flags.is_empty() {
-                flags.push('+');
-            }
-            flags.push_str(flag);
-        };
+        let mut flags = Vec::new();
         match self {
-            Self::Plain => add("none"),
+            Self::Plain => {}
             Self::Poller { cpu } => {
                 builder.setup_sqpoll(POLLER_IDLE_MS).setup_sqpoll_cpu(cpu.0);
-                add("sqpoll");
-                add("sq_aff");
+                flags.extend(["sqpoll", "sq_aff"]);
             }
-            Self::SingleIssuer | Self::Flagged | Self::Polled => {
+            Self::SingleIssuer
+            | Self::Flagged
+            | Self::Polled
+            | Self::Hybrid => {
                 builder.setup_single_issuer().setup_defer_taskrun();
-                add("single_issuer");
-                add("defer_taskrun");
+                flags.extend(["single_issuer", "defer_taskrun"]);
             }
         }
         if self == Self::Flagged {
             builder.setup_taskrun_flag();
-            add("taskrun_flag");
+            flags.push("taskrun_flag");
         }
-        if self == Self::Polled {
+        if matches!(self, Self::Polled | Self::Hybrid) {
             builder.setup_iopoll();
-            add("iopoll");
+            flags.push("iopoll");
         }
         if no_sqarray {
             builder.setup_no_sqarray();
-            add("no_sqarray");
+            flags.push("no_sqarray");
         }
-        Ok(Ring::new(builder.build(entries)?, flags))
+        let ring = if self == Self::Hybrid {
+            flags.push("hybrid_iopoll");
+            hybrid::build(entries, no_sqarray)?
+        } else {
+            builder.build(entries)?
+        };
+        if flags.is_empty() {
+            flags.push("none");
+        }
+        Ok(Ring::new(ring, flags.join("+")))
     }
 }
 
@@ -141,6 +151,7 @@ pub struct Ring {
     owner: NonNull<IoUring>,
     fd: RawFd,
     flags: String,
+    enters: u64,
 }
 
 impl Ring {
@@ -158,6 +169,7 @@ impl Ring {
             owner,
             fd,
             flags,
+            enters: 0,
         }
     }
 
@@ -169,6 +181,11 @@ impl Ring {
     /// The setup flags that the kernel took, in words.
     pub fn flags(&self) -> &str {
         &self.flags
+    }
+
+    /// How often `enter` was called.
+    pub fn enters(&self) -> u64 {
+        self.enters
     }
 
     /// Registers and enters.
@@ -210,6 +227,7 @@ impl Ring {
         want: u32,
         flags: EnterFlags,
     ) -> io::Result<()> {
+        self.enters += 1;
         // SAFETY: without EXT_ARG the argument is a signal mask, and none is
         // given; entries in the queue are valid by the contract of `push`.
         let entered = unsafe {
@@ -239,6 +257,7 @@ impl Ring {
         want: usize,
         patience: &Timespec,
     ) -> io::Result<()> {
+        self.enters += 1;
         self.sq.sync();
         self.cq.sync();
         let arguments = SubmitArgs::new().timespec(patience);

@@ -63,6 +63,10 @@ pub struct VariantSummary {
     pub threads: Option<u32>,
     /// Share of its own floor or ceiling on throughput.
     pub share_of_bound: Option<f64>,
+    /// Median of the processor cycles per op.
+    pub cycles_per_op: Option<f64>,
+    /// Median of the system calls per op.
+    pub syscalls_per_op: Option<f64>,
     /// Medians over the blocks that count.
     pub medians: Figures,
 }
@@ -145,6 +149,8 @@ fn variant_summary(experiment: &Experiment, index: usize) -> VariantSummary {
         latency_kind: variant.latency_kind,
         threads: variant.threads,
         share_of_bound,
+        cycles_per_op: experiment.extra(index, |e| e.cycles_per_op),
+        syscalls_per_op: experiment.extra(index, |e| e.syscalls_per_op),
         medians: Figures {
             ops_per_s,
             latency_p50_ns: figure(CompareMetric::LatencyP50Ns),

@@ -61,7 +61,16 @@ pub(crate) struct Slot {
     pub variant: usize,
     pub role: Role,
     pub status: Status,
+    /// Shown, but compared with nothing.
+    pub extras: Extras,
     values: [Option<f64>; CompareMetric::ALL.len()],
+}
+
+/// Figures that a machine or a suite may not have, and that get no verdict.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extras {
+    pub cycles_per_op: Option<f64>,
+    pub syscalls_per_op: Option<f64>,
 }
 
 impl Gathered {
@@ -98,6 +107,10 @@ impl Experiment {
             variant,
             role: row.role,
             status: row.status,
+            extras: Extras {
+                cycles_per_op: row.cycles_per_op,
+                syscalls_per_op: row.syscalls_per_op,
+            },
             values: CompareMetric::ALL.map(|metric| value(row, metric)),
         };
         let number = row.attempt.unwrap_or(1);
@@ -169,6 +182,18 @@ impl Experiment {
         self.valid_blocks()
             .filter_map(|block| block.slot(variant)?.value(metric))
             .collect()
+    }
+
+    /// The median of an extra figure over the blocks that count.
+    pub fn extra(
+        &self,
+        variant: usize,
+        pick: fn(&Extras) -> Option<f64>,
+    ) -> Option<f64> {
+        let slots = self.valid_blocks().filter_map(|b| b.slot(variant));
+        let values: Vec<f64> =
+            slots.filter_map(|slot| pick(&slot.extras)).collect();
+        median(&values)
     }
 
     /// Which share of its own floor or ceiling a variant reaches with a value.

@@ -7,7 +7,7 @@ pub mod noise;
 mod number;
 
 use layout::{Cell, lay_out, width};
-use number::{figure, percent, ratio};
+use number::{figure, percent, plain, ratio};
 use serde_json::{Value, json as object};
 
 use crate::compare::{Derived, ExperimentSummary, VariantSummary};
@@ -194,9 +194,19 @@ struct Table<'a> {
     experiment: &'a ExperimentSummary,
     rows: &'a [&'a CompareRow],
     metrics: Vec<CompareMetric>,
+    extras: Vec<Extra>,
     bounds: bool,
     threads: bool,
 }
+
+/// A figure without verdict: its heading, and where it stands.
+type Extra = (&'static str, fn(&VariantSummary) -> Option<f64>);
+
+/// Each has a column where at least one variant has the figure.
+const EXTRAS: [Extra; 2] = [
+    ("cycles/op", |variant| variant.cycles_per_op),
+    ("calls/op", |variant| variant.syscalls_per_op),
+];
 
 /// Heads, body, and the colour of each line's verdict.
 type Cells = (Vec<String>, Vec<Vec<Cell>>, Vec<Option<&'static str>>);
@@ -220,13 +230,17 @@ impl<'a> Table<'a> {
                 _ => measured(*metric),
             })
             .collect();
+        let extras = EXTRAS
+            .into_iter()
+            .filter(|(_, pick)| shown.clone().any(|v| pick(v).is_some()))
+            .collect();
         let bounds = shown.clone().any(|v| v.share_of_bound.is_some());
         let compared = shown.filter(|v| v.role != Role::Bound);
         let mut threads: Vec<_> =
             compared.filter_map(|variant| variant.threads).collect();
         threads.dedup();
         let threads = threads.len() > 1;
-        Table { experiment, rows, metrics, bounds, threads }
+        Table { experiment, rows, metrics, extras, bounds, threads }
     }
 
     fn cells(&self) -> Cells {
@@ -259,6 +273,7 @@ impl<'a> Table<'a> {
             ) => format!("{} {kind}", short(*metric)),
             _ => short(*metric).to_owned(),
         }));
+        heads.extend(self.extras.iter().map(|(head, _)| (*head).to_owned()));
         if self.bounds {
             heads.push("of floor/ceiling".to_owned());
         }
@@ -294,6 +309,10 @@ impl<'a> Table<'a> {
                 None => Cell::Empty,
             });
         }
+        cells.extend(self.extras.iter().map(|(_, pick)| match pick(variant) {
+            Some(value) => Cell::Number(plain(value), String::new()),
+            None => Cell::Empty,
+        }));
         if self.bounds {
             cells.push(match variant.share_of_bound {
                 Some(share) => Cell::Text(format!(
@@ -343,9 +362,8 @@ impl<'a> Table<'a> {
                 None => Cell::Empty,
             });
         }
-        if self.bounds {
-            cells.push(Cell::Empty);
-        }
+        let without = self.extras.len() + usize::from(self.bounds);
+        cells.extend(std::iter::repeat_n(Cell::Empty, without));
         cells.push(match self.smallest_effect() {
             Some(effect) => Cell::Text(format!(
                 "smallest effect this run can show: {}",

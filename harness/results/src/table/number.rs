@@ -22,9 +22,14 @@ impl Aligned {
 /// A figure of a metric, such as `74.1k` or `988 µs`.
 pub(super) fn figure(metric: CompareMetric, value: f64) -> Aligned {
     match metric {
-        CompareMetric::OpsPerS => scaled(value, &["", "k", "M", "G", "T"]),
+        CompareMetric::OpsPerS => plain(value),
         _ => scaled(value, &[" ns", " µs", " ms", " s"]),
     }
+}
+
+/// A plain number, such as `0.03` or `8.38k`.
+pub(super) fn plain(value: f64) -> Aligned {
+    scaled(value, &["", "k", "M", "G", "T"])
 }
 
 fn scaled(value: f64, units: &[&str]) -> Aligned {

@@ -1,0 +1,129 @@
+//! The page cache of one file: dropping what it holds, and looking how much
+//! that is.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, RawFd},
+};
+
+/// A part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Where it starts.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+/// Drops the cached pages of a range; posix_fadvise(2), POSIX_FADV_DONTNEED.
+/// Dirty pages and pages that somebody has mapped or locked stay.
+///
+/// # Errors
+/// What the system call said.
+pub fn drop_range(file: &File, range: Range) -> io::Result<()> {
+    advise(file.as_raw_fd(), range, libc::POSIX_FADV_DONTNEED)
+}
+
+/// No read ahead on this description: each read brings what it asked for.
+///
+/// # Errors
+/// What the system call said.
+pub fn expect_random(file: &File) -> io::Result<()> {
+    let whole = Range { offset: 0, bytes: 0 };
+    advise(file.as_raw_fd(), whole, libc::POSIX_FADV_RANDOM)
+}
+
+fn advise(fd: RawFd, range: Range, advice: i32) -> io::Result<()> {
+    let offset = i64::try_from(range.offset).map_err(io::Error::other)?;
+    let bytes = i64::try_from(range.bytes).map_err(io::Error::other)?;
+    // SAFETY: the call takes numbers only and touches no memory of ours.
+    match unsafe { libc::posix_fadvise(fd, offset, bytes, advice) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// `struct cachestat_range` of linux/mman.h.
+#[repr(C)]
+struct RawRange {
+    offset: u64,
+    bytes: u64,
+}
+
+/// `struct cachestat` of linux/mman.h, all in pages.
+#[repr(C)]
+#[derive(Default)]
+struct RawStat {
+    cached: u64,
+    dirty: u64,
+    writeback: u64,
+    evicted: u64,
+    recently_evicted: u64,
+}
+
+/// The same number on all architectures but alpha; the libc crate does not
+/// have it everywhere.
+const SYS_CACHESTAT: libc::c_long = 451;
+
+/// The share of a range that is in the page cache. `None` before Linux 6.5,
+/// where a filter forbids cachestat(2), and where the file is not ours to
+/// ask about.
+pub fn cached_share(file: &File, range: Range) -> Option<f64> {
+    // SAFETY: sysconf takes a number and touches no memory of ours.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page = u64::try_from(page).ok().filter(|bytes| *bytes > 0)?;
+    let raw = RawRange { offset: range.offset, bytes: range.bytes };
+    let mut stat = RawStat::default();
+    let no_flags: u32 = 0;
+    // SAFETY: both structures are live and laid out as the kernel's; the
+    // result is read only when the call succeeded.
+    let status = unsafe {
+        libc::syscall(
+            SYS_CACHESTAT,
+            file.as_raw_fd(),
+            std::ptr::from_ref(&raw),
+            std::ptr::from_mut(&mut stat),
+            no_flags,
+        )
+    };
+    let pages = range.bytes.div_ceil(page).max(1);
+    (status == 0).then(|| stat.cached as f64 / pages as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_cached_and_what_is_dropped_is_not() {
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR"))
+            .expect("a directory beside the source");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(directory.path().join("cached"))
+            .expect("create");
+        let half = Range { offset: 0, bytes: 1 << 20 };
+        let whole = Range { offset: 0, bytes: 2 << 20 };
+        file.write_all_at(&vec![1; 2 << 20], 0).expect("write");
+        file.sync_all().expect("sync");
+        let Some(share) = cached_share(&file, whole) else {
+            eprintln!("SKIPPED: no cachestat(2)");
+            return;
+        };
+        assert!((share - 1.0).abs() < 1e-9, "{share}");
+        drop_range(&file, half).expect("fadvise");
+        let share = cached_share(&file, whole).expect("as before");
+        // A file system in memory keeps its pages: they are the file.
+        if (share - 1.0).abs() < 1e-9 {
+            eprintln!("SKIPPED: nothing can be dropped here");
+            return;
+        }
+        assert!((share - 0.5).abs() < 0.05, "{share}");
+    }
+}

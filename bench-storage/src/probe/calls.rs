@@ -1,0 +1,122 @@
+//! Probes of the variants without a ring.
+
+use std::io;
+
+use harness::suite::{Availability, ProbeRequest};
+use memmap2::{Advice, MmapOptions};
+
+use super::{no_poll_queues, target_of};
+use crate::{
+    contents::BLOCK_BYTES,
+    engine::{aio_calls::Context, blocking::ReadCall},
+    load::Load,
+    target::{self, Access, Target},
+};
+
+/// Blocking calls are always there.
+pub fn blocking(_: &ProbeRequest<'_>) -> Availability {
+    Availability::Available
+}
+
+/// A device that can be polled. Nothing else says so: the flag is ignored
+/// where it cannot be served.
+pub fn hipri(request: &ProbeRequest<'_>) -> Availability {
+    match target_of(request).and_then(|target| target.device) {
+        Some(device) if device.io_poll == Some(false) => {
+            no_poll_queues(&device)
+        }
+        _ => Availability::Available,
+    }
+}
+
+/// A file system that can drop pages once they were read.
+pub fn uncached(request: &ProbeRequest<'_>) -> Availability {
+    let Some(target) = target_of(request) else {
+        return Availability::Available;
+    };
+    let buffered = Target { access: Access::Buffered, ..target };
+    let call = ReadCall::Preadv2 { flags: libc::RWF_DONTCACHE };
+    let tried = target::open(&buffered)
+        .and_then(|file| call.read(&file, &mut [0; BLOCK_BYTES], 0));
+    match tried {
+        Ok(_) => Availability::Available,
+        Err(error) => Availability::unavailable(
+            format!(
+                "preadv2 with RWF_DONTCACHE on {}: {error}",
+                buffered.label
+            ),
+            "Linux 6.14 or later, and a file system that supports it, such \
+             as ext4, xfs or btrfs",
+        ),
+    }
+}
+
+/// Linux AIO with room for the experiment's reads.
+pub fn aio(request: &ProbeRequest<'_>) -> Availability {
+    let depth = Load::from_params(request.params, request.cpus.len().max(1))
+        .map_or(1, |load| load.depth);
+    match Context::new(depth) {
+        Ok(_) => Availability::Available,
+        Err(error) => explain_aio(depth, &error),
+    }
+}
+
+fn explain_aio(depth: usize, error: &io::Error) -> Availability {
+    let remedy = match error.raw_os_error() {
+        Some(libc::EAGAIN) => {
+            "as root: raise `sysctl fs.aio-max-nr`; fs.aio-nr shows what is \
+             in use"
+        }
+        Some(libc::ENOSYS) => {
+            "a kernel with CONFIG_AIO=y, and in a container a seccomp profile \
+             that allows io_setup, io_submit and io_getevents"
+        }
+        _ => "in a container a seccomp profile that allows io_setup",
+    };
+    let reason = format!("io_setup for {depth} reads: {error}");
+    Availability::unavailable(reason, remedy)
+}
+
+/// MADV_POPULATE_READ.
+pub fn populate(request: &ProbeRequest<'_>) -> Availability {
+    let Some(target) = target_of(request) else {
+        return Availability::Available;
+    };
+    let buffered = Target { access: Access::Buffered, ..target };
+    let tried = target::open(&buffered).and_then(|file| {
+        // SAFETY: nothing is read through the mapping, which is gone before
+        // this returns.
+        let map = unsafe { MmapOptions::new().len(BLOCK_BYTES).map(&file) }?;
+        map.advise(Advice::PopulateRead)
+    });
+    match tried {
+        Ok(()) => Availability::Available,
+        Err(error) => Availability::unavailable(
+            format!("madvise(MADV_POPULATE_READ): {error}"),
+            "Linux 5.14 or later",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_of_io_setup_has_a_next_step() {
+        for (errno, step) in [
+            (libc::EAGAIN, "fs.aio-max-nr"),
+            (libc::ENOSYS, "CONFIG_AIO"),
+            (libc::EPERM, "seccomp"),
+        ] {
+            let error = io::Error::from_raw_os_error(errno);
+            let Availability::Unavailable { reason, remedy } =
+                explain_aio(32, &error)
+            else {
+                panic!("errno {errno} is a lack");
+            };
+            assert!(reason.contains("32 reads"), "{reason}");
+            assert!(remedy.contains(step), "{remedy}");
+        }
+    }
+}

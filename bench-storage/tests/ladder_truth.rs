@@ -1,0 +1,257 @@
+//! The steps of the ladder that ask the kernel for something: each time it
+//! does not give it, that shows on the row, in the probe or as an error.
+
+mod support;
+
+use std::{
+    fs::File,
+    io,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::Path,
+    process::{Command, Output},
+    thread,
+    time::Duration,
+};
+
+use bench_storage::target::{Access, Contents, Target};
+use harness::{
+    measure::trial::{Outcome, TrialError},
+    suite::{Availability, Experiment, ProbeRequest},
+};
+use memmap2::{Mmap, MmapOptions};
+use support::{
+    alone, cpus, created, experiment, foreign_file, proof, real_directory,
+    run_on, skip, target_of, unchecked, variant,
+};
+
+const WINDOW_MS: u64 = 400;
+
+fn ladder(depth: u32) -> Experiment {
+    experiment(&format!(
+        "storage/ladder depth={depth} op_bytes=4096 pattern=random"
+    ))
+}
+
+fn run(id: &str, target: &Target) -> Outcome {
+    let experiment = ladder(32);
+    let variant = variant(&experiment, id);
+    run_on(&variant, &experiment.params, target, WINDOW_MS).expect("it runs")
+}
+
+/// Keeps a file in the page cache, whatever others ask to be dropped.
+fn hold_in_cache(target: &Target) -> Mmap {
+    let file = File::open(&target.path).expect("open");
+    let bytes = usize::try_from(target.bytes).expect("small");
+    // SAFETY: nobody writes to the file, and nothing is read through this.
+    let map = unsafe { MmapOptions::new().len(bytes).populate().map(&file) };
+    map.expect("a mapping")
+}
+
+#[test]
+fn a_page_cache_that_cannot_be_dropped_shows_on_every_buffered_variant() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let target = target_of(session.as_ref());
+    let held = hold_in_cache(&target);
+    for id in ["pread-buffered", "mmap"] {
+        let outcome = run(id, &target);
+        let reasons = outcome.evidence.degraded.join("; ");
+        if proof(&outcome, "cached_before_percent") == Some("unknown") {
+            skip("no cachestat(2)");
+        } else {
+            assert!(
+                reasons.contains("could not be dropped"),
+                "{id}: {reasons}"
+            );
+        }
+        if outcome.signals.storage_read_bytes.is_none() {
+            skip("the kernel does not count a process's storage reads");
+            continue;
+        }
+        assert_eq!(proof(&outcome, "served_by"), Some("page cache"), "{id}");
+        assert!(reasons.contains("answered 100 %"), "{id}: {reasons}");
+        let faults = reasons.contains("major page faults per op");
+        assert_eq!(faults, id == "mmap", "{id}: {reasons}");
+    }
+    drop(held);
+    let outcome = run("mmap", &target);
+    assert_eq!(outcome.evidence.degraded, [""; 0], "nothing holds it now");
+    let verdict = outcome.signals.verdict(false).join("; ");
+    assert!(!verdict.contains("major page faults"), "{verdict}");
+}
+
+#[test]
+fn hipri_without_poll_queues_is_skipped_and_if_run_called_ignored() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let target = target_of(session.as_ref());
+    if target.device.as_ref().and_then(|d| d.io_poll) != Some(false) {
+        skip("the device may have poll queues");
+        return;
+    }
+    let experiment = ladder(32);
+    let hipri = variant(&experiment, "preadv2-hipri");
+    let request = ProbeRequest {
+        params: &experiment.params,
+        cpus: &cpus(2),
+        target: &session.target(),
+    };
+    match (hipri.probe)(&request) {
+        Availability::Unavailable { reason, remedy } => {
+            assert!(reason.contains("io_poll is 0"), "{reason}");
+            assert!(!remedy.is_empty());
+        }
+        Availability::Available => panic!("there are no poll queues"),
+    }
+    let outcome = run("preadv2-hipri", &target);
+    assert_eq!(proof(&outcome, "polled"), Some("ignored"));
+    let reasons = outcome.evidence.degraded.join("; ");
+    assert!(reasons.contains("RWF_HIPRI was ignored"), "{reasons}");
+    // A device that says nothing of its queues is judged by the sleeps alone.
+    let mut silent = target;
+    if let Some(device) = &mut silent.device {
+        device.io_poll = None;
+    }
+    let outcome = run("preadv2-hipri", &silent);
+    let sleeps = proof(&outcome, "sleeps_per_op").expect("counted");
+    assert_eq!(proof(&outcome, "polled"), Some("ignored"), "{sleeps}");
+}
+
+#[test]
+fn aio_cut_short_under_a_trial_fails_with_its_offset() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    match cut_short("aio", directory.path()).expect_err("the file is short") {
+        TrialError::Op { operation, errno, offset, bytes } => {
+            assert!(offset >= 4096, "{offset}");
+            assert_eq!((errno, bytes), (0, 4096));
+            assert!(operation.contains("short"), "{operation}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_populated_mapping_cut_short_is_an_error_and_no_signal() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    match cut_short("mmap-populate", directory.path()) {
+        Err(TrialError::Op { operation, errno, offset, .. }) => {
+            assert!(operation.contains("MADV_POPULATE_READ"), "{operation}");
+            assert_eq!(errno, libc::EFAULT);
+            assert!(offset >= 4096, "{offset}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn cut_short(id: &str, directory: &Path) -> Result<Outcome, TrialError> {
+    let path = foreign_file(directory);
+    let target = unchecked(&path, Access::Direct, Contents::Foreign);
+    let experiment = ladder(32);
+    let variant = variant(&experiment, id);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(200));
+            let file = File::options().write(true).open(&path);
+            file.and_then(|f| f.set_len(4096)).expect("truncate");
+        });
+        run_on(&variant, &experiment.params, &target, 1_000)
+    })
+}
+
+/// Runs one of the ignored tests below in a process of its own.
+fn inner(name: &str, change: impl FnOnce(&mut Command)) -> io::Result<Output> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([name, "--exact", "--ignored", "--test-threads=1"]);
+    change(&mut command);
+    command.output()
+}
+
+/// Where the inner test puts its file: it dies before it could remove it.
+const DIRECTORY: &str = "BENCH_STORAGE_TEST_DIRECTORY";
+
+#[test]
+fn a_mapping_cut_short_kills_its_process_with_sigbus() {
+    let Some(directory) = real_directory() else { return };
+    let output = inner("inner_mapping_cut_short", |command| {
+        command.env(DIRECTORY, directory.path());
+    });
+    let output = output.expect("it starts");
+    assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{output:?}");
+}
+
+#[test]
+#[ignore = "dies by a signal; started by the test above"]
+fn inner_mapping_cut_short() {
+    let directory = std::env::var_os(DIRECTORY).expect("the outer test's");
+    let result = cut_short("mmap", Path::new(&directory));
+    panic!("survived: {result:?}");
+}
+
+#[test]
+fn registered_buffers_above_the_locked_memory_limit_are_refused_by_the_probe() {
+    /// Enough for a small ring, and not for the buffers of any experiment.
+    const LIMIT_BYTES: u64 = 64 << 10;
+    /// Nobody, who has no right to lock more than the limit.
+    const NOBODY: u32 = 65_534;
+    if io_uring::IoUring::new(2).is_err() {
+        skip("no io_uring");
+        return;
+    }
+    let output = inner("inner_small_memlock", |command| {
+        // SAFETY: setrlimit is async-signal-safe and its argument lives on
+        // the child's own stack.
+        unsafe {
+            command.pre_exec(|| {
+                let limit = libc::rlimit {
+                    rlim_cur: LIMIT_BYTES,
+                    rlim_max: LIMIT_BYTES,
+                };
+                match libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) {
+                    0 => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                }
+            });
+        }
+        // SAFETY: the call takes nothing and cannot fail.
+        if unsafe { libc::geteuid() } == 0 {
+            command.uid(NOBODY).gid(NOBODY).current_dir("/");
+        }
+    });
+    match output {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(error) => skip(&format!("another user cannot run it: {error}")),
+    }
+}
+
+#[test]
+#[ignore = "started by the test above, with little memory to lock"]
+fn inner_small_memlock() {
+    let params = large_buffers();
+    let request = ProbeRequest {
+        params: &params,
+        cpus: &cpus(1),
+        target: &serde_json::Value::Null,
+    };
+    let ladder = ladder(32);
+    for id in ["uring-buffers", "uring-fixed", "uring-sqpoll"] {
+        let probe = variant(&ladder, id).probe;
+        let Availability::Unavailable { reason, remedy } = probe(&request)
+        else {
+            panic!("{id}: 4 MiB were registered under a limit of 64 KiB");
+        };
+        assert!(reason.contains("RLIMIT_MEMLOCK is 65536"), "{id}: {reason}");
+        assert!(remedy.contains("ulimit -l"), "{id}: {remedy}");
+    }
+    // What registers no memory still can.
+    let probe = variant(&ladder, "uring-files").probe;
+    assert_eq!(probe(&request), Availability::Available);
+}
+
+/// A load with 4 MiB of buffers.
+fn large_buffers() -> harness::suite::Params {
+    harness::suite::Params::new().with("op_bytes", 4096).with("depth", 1024)
+}
