@@ -9,9 +9,11 @@ use std::{
 
 use bench_storage::{
     engine::{
+        aio::AioReads,
         blocking::{BlockingReads, ReadCall},
         blocking_writes::{BlockingWrites, Call},
         drives::Enter,
+        mapped::{Fault, Mapped, MappedReads},
         nops::Nops,
         ring::Setup,
         ring_reads::{Registered, RingReads},
@@ -116,6 +118,21 @@ fn reading_allocates_nothing() {
                 .expect("memory");
         assert_eq!(allocations_of(&mut blocking, &trial, 1_000), 0);
         blocking.finish().expect("intact");
+
+        if let Ok(mut aio) = AioReads::new(&source, &place, 1) {
+            assert_eq!(allocations_of(&mut aio, &trial, 1_000), 0);
+            aio.finish().expect("intact");
+        } else {
+            skip("no Linux AIO");
+        }
+
+        let cold = Source::open_cold(&trial, load).expect("our own file");
+        let map = Mapped::new(&cold).expect("a mapping");
+        let mut mapped =
+            MappedReads::new(&cold, &map, Fault::Populate, &place, 1)
+                .expect("room");
+        assert_eq!(allocations_of(&mut mapped, &trial, 1_000), 0);
+        mapped.finish().expect("intact");
 
         let all = Registered { ring: true, file: true, buffers: true };
         for (setup, registered) in

@@ -10,9 +10,12 @@ use std::{collections::BTreeMap, process::Command};
 
 use bench_storage::{
     engine::{
+        aio::AioReads,
+        aio_calls::Context as AioContext,
         blocking::{BlockingReads, ReadCall},
         blocking_writes::{BlockingWrites, Call},
         drives::Enter,
+        mapped::{Fault, Mapped, MappedReads},
         nops::Nops,
         ring::Setup,
         ring_reads::{Registered, RingReads},
@@ -29,7 +32,7 @@ use harness::{
     measure::{
         clock::{Clock, Source as ClockSource},
         recorder::{Recorder, Schedule},
-        trial::Trial,
+        trial::{Trial, TrialError},
     },
 };
 use support::{cpus, created, experiment, real_directory, skip, trial};
@@ -45,6 +48,15 @@ fn rounds(work: &mut impl Work, clock: Clock, rounds: u32) {
     for _ in 0..rounds {
         work.round(&mut recorder).expect("a good round");
     }
+}
+
+/// What the loop counted must be what strace counts: one call per round.
+fn expect_counted(work: impl Work, rounds: u32, calls_per_round: u32) {
+    let evidence = work.finish().expect("intact");
+    let calls = evidence.calls.expect("counted").made;
+    let expected = u64::from(rounds * calls_per_round);
+    // What is in flight at the end takes a few more.
+    assert!((expected..=expected + 80).contains(&calls), "{calls}");
 }
 
 fn with_trial(key: &str, run: impl FnOnce(&Place, &Trial)) {
@@ -64,11 +76,18 @@ fn with_trial(key: &str, run: impl FnOnce(&Place, &Trial)) {
     run(&place, &trial);
 }
 
-fn with_source(run: impl FnOnce(&Source, &Place, &Trial)) {
-    let key = "storage/randread-4k depth=32 op_bytes=4096 pattern=random";
-    with_trial(key, |place, trial| {
+type Open = fn(&Trial, Load) -> Result<Source, TrialError>;
+
+fn with_source(
+    depth: u32,
+    open: Open,
+    run: impl FnOnce(&Source, &Place, &Trial),
+) {
+    let key =
+        format!("storage/ladder depth={depth} op_bytes=4096 pattern=random");
+    with_trial(&key, |place, trial| {
         let load = Load::of(trial).expect("good parameters");
-        let source = Source::open(trial, load).expect("our own file");
+        let source = open(trial, load).expect("our own file");
         run(&source, place, trial);
     });
 }
@@ -83,22 +102,59 @@ fn with_sink(run: impl FnOnce(&Sink, &Place, &Trial)) {
 }
 
 fn inner_blocking(count: u32) {
-    with_source(|source, place, trial| {
+    with_source(1, Source::open, |source, place, trial| {
         let mut work = BlockingReads::new(source, ReadCall::Pread, place, 1)
             .expect("memory");
         rounds(&mut work, trial.spec.clock, count);
+        expect_counted(work, count, 1);
     });
 }
 
 fn inner_ring(count: u32) {
-    with_source(|source, place, trial| {
-        let mut ring = Setup::SingleIssuer.build(32).expect("a ring");
-        let all = Registered { ring: true, file: true, buffers: true };
-        let reads = RingReads::new(&mut ring, all, source, place, 1)
+    let all = Registered { ring: true, file: true, buffers: true };
+    ring_rounds(Setup::SingleIssuer, all, 32, count);
+}
+
+/// A call that did not wait would be followed by a second one.
+fn inner_single(count: u32) {
+    ring_rounds(Setup::Plain, Registered::default(), 1, count);
+}
+
+fn ring_rounds(setup: Setup, registered: Registered, depth: u32, count: u32) {
+    with_source(depth, Source::open, |source, place, trial| {
+        let depth = source.load().depth;
+        let mut ring = setup.build(depth).expect("a ring");
+        let reads = RingReads::new(&mut ring, registered, source, place, 1)
             .expect("registered");
-        let fill = Fill { depth: 32, batch: 32, want: 1 };
+        let fill = Fill { depth, batch: depth, want: 1 };
         let mut work = RingWork::<_, _, true>::new(ring, Enter, reads, fill);
         rounds(&mut work, trial.spec.clock, count);
+        let evidence = work.finish().expect("intact");
+        let calls = evidence.calls.expect("counted");
+        let expected = u64::from(count);
+        assert!((expected..=expected + 80).contains(&calls.made), "{calls:?}");
+        if depth == 1 {
+            // A signal may make a round come back without its read.
+            assert!(calls.ops + 5 >= expected, "{calls:?}");
+        }
+    });
+}
+
+fn inner_aio(count: u32) {
+    with_source(32, Source::open, |source, place, trial| {
+        let mut work = AioReads::new(source, place, 1).expect("a context");
+        rounds(&mut work, trial.spec.clock, count);
+        expect_counted(work, count, 2);
+    });
+}
+
+fn inner_mapped(count: u32) {
+    with_source(1, Source::open_cold, |source, place, trial| {
+        let map = Mapped::new(source).expect("a mapping");
+        let mut work = MappedReads::new(source, &map, Fault::Touch, place, 1)
+            .expect("room");
+        rounds(&mut work, trial.spec.clock, count);
+        expect_counted(work, count, 0);
     });
 }
 
@@ -160,6 +216,12 @@ inner! {
     dsync_long: inner_dsync(LONG);
     linked_short: inner_linked(SHORT);
     linked_long: inner_linked(LONG);
+    single_short: inner_single(SHORT);
+    single_long: inner_single(LONG);
+    aio_short: inner_aio(SHORT);
+    aio_long: inner_aio(LONG);
+    mapped_short: inner_mapped(SHORT);
+    mapped_long: inner_mapped(LONG);
     nops_short: inner_nops(SHORT);
     nops_long: inner_nops(LONG);
 }
@@ -255,6 +317,25 @@ fn a_round_of_a_ring_is_one_enter() {
     if real_directory().is_some() {
         expect_only("ring", &["io_uring_enter"]);
         expect_only("linked", &["io_uring_enter"]);
+        expect_only("single", &["io_uring_enter"]);
     }
     expect_only("nops", &["io_uring_enter"]);
+}
+
+#[test]
+fn a_round_of_aio_is_a_submit_and_a_wait() {
+    if AioContext::new(1).is_err() {
+        skip("no Linux AIO");
+        return;
+    }
+    if real_directory().is_some() {
+        expect_only("aio", &["io_getevents", "io_submit"]);
+    }
+}
+
+#[test]
+fn a_touch_of_a_mapping_is_no_system_call() {
+    if real_directory().is_some() {
+        expect_only("mapped", &[]);
+    }
 }
