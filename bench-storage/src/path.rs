@@ -74,13 +74,9 @@ pub fn judge_mapped(outcome: &mut Outcome, source: &Source) {
     judge_cold(outcome, source);
     // They are what is measured and no disturbance.
     outcome.signals.major_faults_are_ops = true;
-    let seen = outcome.signals.seen_ns as f64 / outcome.window_ns as f64;
-    let ops = outcome.ops() as f64 * seen;
-    let Some(faults) = outcome.signals.faults_major.filter(|_| ops > 0.0)
-    else {
-        return;
-    };
-    let per_op = faults as f64 / ops;
+    let Some(seen) = SeenOps::of(outcome) else { return };
+    let Some(faults) = outcome.signals.faults_major else { return };
+    let per_op = faults as f64 / seen.expected;
     outcome.evidence.metrics.push(ExtraMetric {
         name: "major_faults_per_op".to_owned(),
         unit: "faults".to_owned(),
@@ -89,7 +85,8 @@ pub fn judge_mapped(outcome: &mut Outcome, source: &Source) {
         value: per_op,
     });
     outcome.evidence.prove("major_faults_per_op", format!("{per_op:.2}"));
-    if per_op < MAJOR_FAULTS_PER_OP_MIN {
+    let all = MAJOR_FAULTS_PER_OP_MIN * seen.expected;
+    if faults as f64 + seen.missed < all {
         outcome.evidence.degraded.push(format!(
             "{per_op:.2} major page faults per op: the page cache answered \
              the others"
@@ -129,8 +126,8 @@ fn not_from_storage(storage: Option<Storage>, source: &Source) -> Vec<String> {
     reasons
 }
 
-/// Each op of a cold mapping is a major fault, but for what the looks may have
-/// missed.
+/// Each op of a cold mapping is a major fault. The rest is room for pages that
+/// the kernel brought with others.
 const MAJOR_FAULTS_PER_OP_MIN: f64 = 0.8;
 
 /// A read that sleeps until an interrupt gives its CPU up once. Below this
@@ -170,9 +167,7 @@ pub fn judge_hipri(outcome: &mut Outcome, source: &Source) {
 /// How often a thread gave its CPU up per op; only load threads do so often.
 fn sleeps_per_op(outcome: &Outcome) -> Option<f64> {
     let switches = outcome.signals.switches_voluntary? as f64;
-    let seen = outcome.signals.seen_ns as f64 / outcome.window_ns as f64;
-    let ops = outcome.ops() as f64 * seen;
-    (ops > 0.0).then(|| switches / ops)
+    Some(switches / SeenOps::of(outcome)?.expected)
 }
 
 /// States whether RWF_DONTCACHE left anything behind.
@@ -201,17 +196,34 @@ struct Storage {
 /// `None` where the kernel does not count, or less was read between the looks
 /// than they may have missed.
 fn storage(outcome: &Outcome) -> Option<Storage> {
-    let storage = outcome.signals.storage_read_bytes? as f64;
     let op_bytes = outcome.shape.op_bytes as f64;
-    let seen = outcome.signals.seen_ns as f64 / outcome.window_ns as f64;
-    let expected = outcome.ops() as f64 * op_bytes * seen;
-    let peak = outcome.slices.iter().copied().max().unwrap_or(0) as f64;
-    let missed = peak * op_bytes * LOOK_SLACK_NS / outcome.slice_ns as f64;
+    let storage = outcome.signals.storage_read_bytes? as f64 / op_bytes;
+    let SeenOps { expected, missed } = SeenOps::of(outcome)?;
     // Looks that came too late prove nothing either way.
     (expected > missed).then(|| Storage {
         percent: (100.0 * storage / expected).min(100.0),
         is_all: storage + missed >= STORAGE_SHARE_MIN * expected,
     })
+}
+
+/// The ops between the two looks that were taken around the window.
+#[derive(Clone, Copy, Debug)]
+struct SeenOps {
+    /// As many as that time has at the window's rate.
+    expected: f64,
+    /// How many fewer there may have been.
+    missed: f64,
+}
+
+impl SeenOps {
+    /// `None` when there were none.
+    fn of(outcome: &Outcome) -> Option<Self> {
+        let seen = outcome.signals.seen_ns as f64 / outcome.window_ns as f64;
+        let expected = outcome.ops() as f64 * seen;
+        let peak = outcome.slices.iter().copied().max().unwrap_or(0) as f64;
+        let missed = peak * LOOK_SLACK_NS / outcome.slice_ns as f64;
+        (expected > 0.0).then_some(Self { expected, missed })
+    }
 }
 
 /// States whether io_uring handed requests to worker threads. Such a trial

@@ -126,7 +126,12 @@ fn every_variant_measures_and_proves_its_path() {
             }
             let trial =
                 trial(&experiment.params, target.clone(), cpus(2), WINDOW_MS);
-            match (variant.worker)(&trial) {
+            // On a busy machine a thread may not get to run in the window.
+            let reply = (0..5)
+                .map(|_| (variant.worker)(&trial))
+                .find(|reply| !matches!(reply, Ok(o) if o.ops() == 0))
+                .expect("an op in one of the windows");
+            match reply {
                 Ok(outcome) => check(&experiment, variant, &outcome),
                 Err(error) => {
                     panic!("{} {}: {error}", experiment.key(), variant.id)

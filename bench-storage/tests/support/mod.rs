@@ -134,7 +134,8 @@ pub fn trial(
     window_ms: u64,
 ) -> Trial {
     // In a debug build beside other work, a pool is slow to get going.
-    let crowd = params.get("per").is_some();
+    let crowd = params.get("per").is_some()
+        || params.number("depth").is_some_and(|depth| depth > 16);
     Trial::new(TrialSpec {
         run_id: RUN_ID,
         trial: 0,
