@@ -78,7 +78,7 @@ fn a_page_cache_that_cannot_be_dropped_shows_on_every_buffered_variant() {
     drop(held);
     let outcome = run("mmap", &target);
     assert_eq!(outcome.evidence.degraded, [""; 0], "nothing holds it now");
-    let verdict = outcome.signals.verdict(false).join("; ");
+    let verdict = outcome.signals.verdict(outcome.window_ns, false).join("; ");
     assert!(!verdict.contains("major page faults"), "{verdict}");
 }
 

@@ -191,7 +191,7 @@ mod tests {
             major_faults_are_ops: true,
             ..signals()
         };
-        assert!(signals.verdict(true).is_empty());
+        assert!(signals.verdict(WINDOW_NS, true).is_empty());
     }
 
     #[test]
