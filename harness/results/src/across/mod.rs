@@ -8,7 +8,7 @@
 //! their median: it is what adds up, so the difference of two variants'
 //! session means is the mean of their differences, and a block that stalled
 //! moves its session, which the spread between sessions then shows. Over
-//! sessions, Welch's interval; over the variants of one experiment and metric,
+//! sessions, Welch's interval; over the variants and metrics of one experiment,
 //! Holm.
 //!
 //! A side may be several runs, as where sessions are measured in turn (A, B, A,
