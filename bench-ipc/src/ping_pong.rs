@@ -268,42 +268,29 @@ mod tests {
         testing,
     };
 
-    fn faulty<const FAULT: u8>(op_bytes: u64) -> Option<TrialError> {
-        let cpus = testing::two_cpus()?;
-        let _alone = testing::alone();
-        let mut trial = testing::trial("faulty", &cpus);
-        trial.spec.params = trial.spec.params.with("op_bytes", op_bytes);
-        let error = worker::<TwoWay<Faulty<FAULT>>>(&trial)
-            .expect_err("one message is faulty");
-        Some(error)
-    }
-
-    fn is_wrong(error: Option<TrialError>, word: &str) {
-        if let Some(error) = error {
-            assert!(matches!(error, TrialError::Wrong(_)), "{error}");
-            assert!(error.to_string().contains(word), "{error}");
-        }
+    fn is_wrong<const FAULT: u8>(op_bytes: u64, word: &str) {
+        testing::is_wrong(worker::<TwoWay<Faulty<FAULT>>>, op_bytes, word);
     }
 
     #[test]
     fn a_lost_message_is_wrong() {
-        is_wrong(faulty::<DROP>(8), "never arrived");
+        is_wrong::<DROP>(8, "never arrived");
     }
 
     #[test]
     fn a_message_that_comes_twice_is_wrong() {
-        is_wrong(faulty::<DUPLICATE>(8), "arrived where");
+        is_wrong::<DUPLICATE>(8, "arrived where");
     }
 
     #[test]
     fn a_message_that_is_held_back_is_wrong() {
-        is_wrong(faulty::<REORDER>(8), "never arrived");
+        is_wrong::<REORDER>(8, "never arrived");
     }
 
     #[test]
     fn a_flipped_bit_is_wrong() {
-        is_wrong(faulty::<CORRUPT>(8), "question");
-        is_wrong(faulty::<CORRUPT>(64), "damaged");
+        is_wrong::<CORRUPT>(8, "question");
+        is_wrong::<CORRUPT>(64, "damaged");
     }
 
     #[test]

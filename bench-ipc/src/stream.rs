@@ -290,35 +290,28 @@ mod tests {
     };
 
     fn is_wrong<const FAULT: u8>(op_bytes: u64, word: &str) {
-        let Some(cpus) = testing::two_cpus() else { return };
-        let _alone = testing::alone();
-        let mut trial = testing::trial("faulty", &cpus);
-        trial.spec.params = trial.spec.params.with("op_bytes", op_bytes);
-        let error =
-            worker::<Faulty<FAULT>>(&trial).expect_err("one message is faulty");
-        assert!(matches!(error, TrialError::Wrong(_)), "{error}");
-        assert!(error.to_string().contains(word), "{error}");
+        testing::is_wrong(worker::<Faulty<FAULT>>, op_bytes, word);
     }
 
     #[test]
     fn a_lost_message_is_wrong() {
-        is_wrong::<DROP>(8, "message 1001 arrived where 1000 was due");
+        is_wrong::<DROP>(8, "message 101 arrived where 100 was due");
     }
 
     #[test]
     fn a_message_that_comes_twice_is_wrong() {
-        is_wrong::<DUPLICATE>(8, "message 1000 arrived where 1001 was due");
+        is_wrong::<DUPLICATE>(8, "message 100 arrived where 101 was due");
     }
 
     #[test]
     fn messages_that_change_places_are_wrong() {
-        is_wrong::<REORDER>(64, "message 1001 arrived where 1000 was due");
+        is_wrong::<REORDER>(64, "message 101 arrived where 100 was due");
     }
 
     #[test]
     fn a_flipped_bit_is_wrong() {
-        is_wrong::<CORRUPT>(8, "1000 was due");
-        is_wrong::<CORRUPT>(64, "message 1000 arrived damaged");
+        is_wrong::<CORRUPT>(8, "100 was due");
+        is_wrong::<CORRUPT>(64, "message 100 arrived damaged");
     }
 
     /// A consumer that gives up lets its producer end, too.

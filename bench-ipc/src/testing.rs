@@ -8,7 +8,7 @@ use harness::{
     },
     measure::{
         clock::Clock,
-        trial::{Trial, TrialSpec},
+        trial::{Outcome, Trial, TrialError, TrialSpec},
     },
     suite::Params,
 };
@@ -32,6 +32,30 @@ pub(crate) fn trial(variant: &str, cpus: &[Cpu]) -> Trial {
         irq_accounting: IrqAccounting::Unknown,
         target: Default::default(),
     })
+}
+
+/// That a way which damages message 100 ends as wrong, and why.
+///
+/// Beside programs that compute, two threads that spin may need a time slice
+/// for each message, so the window grows until the fault has been reached.
+pub(crate) fn is_wrong(
+    worker: impl Fn(&Trial) -> Result<Outcome, TrialError>,
+    op_bytes: u64,
+    word: &str,
+) {
+    let Some(cpus) = two_cpus() else { return };
+    let _alone = alone();
+    let mut trial = trial("faulty", &cpus);
+    trial.spec.params = trial.spec.params.with("op_bytes", op_bytes);
+    for _ in 0..6 {
+        if let Err(TrialError::Wrong(why)) = worker(&trial) {
+            assert!(why.contains(word), "{why}");
+            return;
+        }
+        trial.spec.warmup_ns *= 3;
+        trial.spec.window_ns *= 3;
+    }
+    panic!("the fault went unnoticed in six windows, the last of 5 s");
 }
 
 /// Two CPUs to pin to, or a word about the skipped test.

@@ -21,7 +21,7 @@ pub(crate) const REORDER: u8 = 2;
 pub(crate) const CORRUPT: u8 = 3;
 
 /// Which message, counted from 0 in each direction.
-pub(crate) const FAULT_AT: u64 = 1_000;
+pub(crate) const FAULT_AT: u64 = 100;
 
 /// Our ring with a fault in its sender.
 #[derive(Debug)]
