@@ -5,6 +5,8 @@ use std::{
     io::{self, Seek, SeekFrom},
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use harness::machine::{BlockDevice, Buffer, Root, devices::DeviceNumber};
@@ -37,13 +39,11 @@ pub(super) fn open_exclusive(
     let node = node_of(device);
     // A fixture's file may be on a file system that lacks it.
     let direct = if write && root.is_system() { libc::O_DIRECT } else { 0 };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(write)
-        .custom_flags(
-            libc::O_EXCL | libc::O_NONBLOCK | libc::O_CLOEXEC | direct,
-        )
-        .open(root.path(&node))
+    let mut options = OpenOptions::new();
+    options.read(true).write(write).custom_flags(
+        libc::O_EXCL | libc::O_NONBLOCK | libc::O_CLOEXEC | direct,
+    );
+    let file = unless_busy(|| options.open(root.path(&node)))
         .map_err(|error| explain(&node, &error))?;
     if root.is_system() {
         let number = file
@@ -58,6 +58,23 @@ pub(super) fn open_exclusive(
         }
     }
     Ok(file)
+}
+
+/// How often, and how long apart, a busy device is asked for again. Who only
+/// looks at it, as `list --devices` does, has let go by then; who uses it, not.
+const BUSY_ATTEMPTS: u32 = 5;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+fn unless_busy<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..BUSY_ATTEMPTS {
+        match open() {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                thread::sleep(BUSY_PAUSE);
+            }
+            other => return other,
+        }
+    }
+    open()
 }
 
 /// The kernel writes `!` in names where the node has a slash.
