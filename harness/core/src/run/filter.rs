@@ -3,7 +3,8 @@
 //! All terms with `=` must hold; of the others one must match. A word without
 //! `*` matches anywhere in an id, as in `cargo test`; with `*` it is a glob on
 //! the whole id. A glob with two slashes also names a variant:
-//! `storage/randread-4k/uring*` keeps the baseline and the bounds beside it.
+//! `storage/randread-4k/uring*` keeps the baseline and the bounds beside it,
+//! and `storage/randread-4k/pread` is these alone.
 //!
 //! Terms in one word with spaces, `randread depth=32`, hold together, and such
 //! a group stands beside other patterns: `'randread depth=32' ping-pong`.
@@ -272,8 +273,8 @@ fn narrow_by_id(
     }
     let id = experiment.id;
     let named = |v: &Variant| id_matches(pattern, &format!("{id}/{}", v.id));
+    let any = experiment.variants.iter().any(named);
     experiment.variants.retain(|v| v.role != Role::Contender || named(v));
-    let any = experiment.variants.iter().any(|v| v.role == Role::Contender);
     any.then_some(experiment)
 }
 
@@ -484,6 +485,10 @@ mod tests {
         let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
         assert_eq!(ids, ["pread", "uring-fixed", "nop"]);
         assert_eq!(selected.len(), 2);
+        let filter = "storage/randread-4k/pread".parse().expect("filter");
+        let selected = select(&[SUITE], &[filter], None).expect("baseline");
+        let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
+        assert_eq!(ids, ["pread", "nop"]);
     }
 
     #[test]
