@@ -27,8 +27,9 @@ use harness::{
     suite::{Availability, Experiment, ProbeRequest, Role, Session, Variant},
 };
 use support::{
-    alone, cpus, created, experiment, foreign_file, proof, real_directory,
-    request, skip, target_of, trial,
+    alone, cpus, created, experiment, foreign_file,
+    limits::with_file_size_limit, proof, real_directory, request, skip,
+    target_of, trial,
 };
 
 const DURABLE: &str = "storage/durable-write-4k";
@@ -269,30 +270,6 @@ fn a_linked_pair_takes_one_completion_each_and_both_are_checked() {
         }
         other => panic!("{other:?}"),
     }
-}
-
-/// RLIMIT_FSIZE fails writes beyond it, those of the whole process; its signal
-/// is ignored meanwhile.
-fn with_file_size_limit<T>(bytes: u64, f: impl FnOnce() -> T) -> T {
-    let set = |soft: u64| {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: both calls get a live structure of the right type.
-        unsafe {
-            libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit);
-            let old = limit.rlim_cur;
-            limit.rlim_cur = soft;
-            libc::setrlimit(libc::RLIMIT_FSIZE, &limit);
-            old
-        }
-    };
-    // SAFETY: ignoring a signal runs no code in a handler.
-    let handler = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    let old = set(bytes);
-    let result = f();
-    set(old);
-    // SAFETY: what was there before is put back.
-    unsafe { libc::signal(libc::SIGXFSZ, handler) };
-    result
 }
 
 #[test]

@@ -6,7 +6,10 @@ mod support;
 use std::{
     fs::File,
     io,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::Path,
     process::{Command, Output},
     thread,
@@ -183,6 +186,15 @@ fn a_mapping_cut_short_kills_its_process_with_sigbus() {
     });
     let output = output.expect("it starts");
     assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{output:?}");
+    // What the row says of it.
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let line = complaint.lines().next_back().expect("a last line");
+    assert!(line.starts_with("SIGBUS: a page fault of 4096 bytes"), "{line}");
+    let offset = line.split("at offset ").nth(1).expect("an offset");
+    let offset = offset.split(' ').next().and_then(|n| n.parse::<u64>().ok());
+    let offset = offset.expect("a number");
+    assert!((4096..support::TARGET_BYTES).contains(&offset), "{line}");
+    assert_eq!(offset % 4096, 0, "{line}");
 }
 
 #[test]
@@ -203,7 +215,12 @@ fn registered_buffers_above_the_locked_memory_limit_are_refused_by_the_probe() {
         skip("no io_uring");
         return;
     }
+    let Some(directory) = real_directory() else { return };
+    foreign_file(directory.path());
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).expect("chmod");
     let output = inner("inner_small_memlock", |command| {
+        command.env(DIRECTORY, directory.path());
         // SAFETY: setrlimit is async-signal-safe and its argument lives on
         // the child's own stack.
         unsafe {
@@ -247,6 +264,19 @@ fn inner_small_memlock() {
         };
         assert!(reason.contains("RLIMIT_MEMLOCK is 65536"), "{id}: {reason}");
         assert!(remedy.contains("ulimit -l"), "{id}: {remedy}");
+    }
+    // A trial that finds less than its probe did says so.
+    let directory = std::env::var_os(DIRECTORY).expect("the outer test's");
+    let path = Path::new(&directory).join("foreign");
+    let target = unchecked(&path, Access::Direct, Contents::Foreign);
+    for id in ["uring-buffers", "uring-fixed", "uring-sqpoll"] {
+        let variant = variant(&ladder, id);
+        let error = run_on(&variant, &params, &target, WINDOW_MS);
+        let text = error.expect_err(id).to_string();
+        // Which of the two it is, the kernel's version decides.
+        let named = ["registering 4194304 bytes", "making a ring"];
+        assert!(named.iter().any(|n| text.contains(n)), "{id}: {text}");
+        assert!(text.contains("(os error 12)"), "{id}: {text}");
     }
     // What registers no memory still can.
     let probe = variant(&ladder, "uring-files").probe;

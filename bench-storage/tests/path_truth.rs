@@ -17,11 +17,12 @@ use bench_storage::{
     target::{Access, Contents, prepare_sized},
 };
 use harness::{
+    machine::{Cpu, CpuSet, placement::pin_current_thread},
     measure::trial::TrialError,
     suite::{Experiment, Session, Variant},
 };
 use support::{
-    TARGET_BYTES, alone, created, experiment, foreign_file, proof,
+    TARGET_BYTES, alone, cpus, created, experiment, foreign_file, proof,
     real_directory, request, run_on, skip, target_of, unchecked, variant,
 };
 
@@ -192,6 +193,52 @@ fn signals_of_kernel_threads_become_findings() {
     let asleep = with_poller(10, false);
     let reasons = asleep.evidence.degraded.join("; ");
     assert!(reasons.contains("SQPOLL thread ran 10 %"), "{reasons}");
+}
+
+/// Keeps a CPU busy with so many threads while `f` runs.
+fn beside_others<T>(cpu: Cpu, threads: usize, f: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                // Where it may not be pinned it disturbs somebody else.
+                let _ = pin_current_thread(&CpuSet::single(cpu));
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let result = f();
+        done.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+#[test]
+fn a_poller_that_others_keep_from_its_cpu_degrades_its_row() {
+    let _alone = alone();
+    let Some(sqpoll) = ring("uring-sqpoll") else { return };
+    let [_, poller] = cpus(2)[..] else {
+        skip("one CPU: the poller shares it with the issuer");
+        return;
+    };
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let target = target_of(session.as_ref());
+    let experiment = randread_32();
+    // A fair scheduler gives it a fifth; how soon, it does not say.
+    let found = [4, 16, 64].into_iter().find_map(|threads| {
+        let outcome = beside_others(poller, threads, || {
+            run_on(&sqpoll, &experiment.params, &target, WINDOW_MS)
+        });
+        let outcome = outcome.expect("it runs");
+        let reasons = outcome.evidence.degraded.join("; ");
+        reasons.contains("the SQPOLL thread ran").then_some(outcome)
+    });
+    let outcome = found.expect("a poller that hardly ran");
+    let awake = proof(&outcome, "sqpoll_awake_percent").expect("stated");
+    let awake: u32 = awake.parse().expect("a number");
+    assert!(awake < 50, "{awake}");
 }
 
 #[test]

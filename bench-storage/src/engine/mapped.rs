@@ -11,7 +11,7 @@ use harness::{
 };
 use memmap2::{Advice, Mmap, UncheckedAdvice};
 
-use super::cold::Cold;
+use super::{cold::Cold, sigbus};
 use crate::{
     contents::BLOCK_BYTES,
     source::{Reads, Source},
@@ -53,6 +53,8 @@ impl Mapped {
         }
         .map_err(|error| failed("mmap", error))?;
         map.advise(Advice::Random).map_err(|error| failed("madvise", error))?;
+        sigbus::tell_faults_of(&map)
+            .map_err(|error| failed("sigaction", error))?;
         Ok(Self(Arc::new(map)))
     }
 }

@@ -15,5 +15,6 @@ pub mod nops;
 pub mod ring_reads;
 pub mod ring_writes;
 pub mod rounds;
+mod sigbus;
 
 pub use harness::uring as ring;

@@ -3,7 +3,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod limits;
 pub mod loops;
+pub mod mounts;
 
 use std::{
     path::{Path, PathBuf},

@@ -6,14 +6,13 @@
 
 #[path = "../../../bench-storage/tests/support/loops.rs"]
 mod loops;
+#[path = "../../../bench-storage/tests/support/mounts.rs"]
+mod mounts;
 
 use std::{
     ffi::CString,
     fs, io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileExt, MetadataExt, OpenOptionsExt, symlink},
-    },
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{Mutex, MutexGuard, mpsc},
@@ -22,6 +21,7 @@ use std::{
 };
 
 use loops::LoopDevice;
+use mounts::{c_text, check, in_a_namespace, private_mounts};
 
 const BYPASS: &str = env!("CARGO_BIN_EXE_bypass");
 /// The least that is written.
@@ -208,31 +208,9 @@ fn while_busy<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-fn check(status: i32) -> io::Result<()> {
-    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn c_text(path: &Path) -> CString {
-    CString::new(path.as_os_str().as_bytes()).expect("no NUL")
-}
-
-/// mount(2), in this thread's namespace.
 fn mount(source: &Path, target: &Path, kind: &str, flags: libc::c_ulong) {
-    let (from, to) = (c_text(source), c_text(target));
-    let kind = CString::new(kind).expect("no NUL");
-    let mounted = while_busy(|| {
-        // SAFETY: all strings are terminated and live through the call.
-        check(unsafe {
-            libc::mount(
-                from.as_ptr(),
-                to.as_ptr(),
-                kind.as_ptr(),
-                flags,
-                std::ptr::null(),
-            )
-        })
-    });
-    mounted.unwrap_or_else(|e| panic!("mount {source:?} {target:?}: {e}"));
+    while_busy(|| mounts::mount(source, target, kind, flags, ""))
+        .unwrap_or_else(|e| panic!("mount {source:?} {target:?}: {e}"));
 }
 
 /// Read-only, so that the file system itself writes nothing meanwhile.
@@ -245,37 +223,7 @@ fn bind(source: &Path, target: &Path) {
 }
 
 fn unmount(target: &Path) {
-    let target = c_text(target);
-    // SAFETY: the string is terminated and lives through the call.
-    let status = unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
-    check(status).expect("umount2");
-}
-
-/// On a thread with a mount namespace of its own, which it and the programs
-/// that it starts see; what is mounted there goes with it.
-fn in_a_namespace(test: impl FnOnce() + Send) {
-    let name = thread::current().name().unwrap_or("test").to_owned();
-    thread::scope(|scope| {
-        let run = || match private_mounts() {
-            Ok(()) => test(),
-            Err(error) => skip(&format!("no mount namespace: {error}")),
-        };
-        let thread = thread::Builder::new().name(name);
-        let handle = thread.spawn_scoped(scope, run).expect("a thread");
-        if let Err(panic) = handle.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
-}
-
-fn private_mounts() -> io::Result<()> {
-    let none = std::ptr::null();
-    // SAFETY: the call takes a number; of a thread it changes no other's
-    // namespace, unshare(2).
-    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
-    let flags = libc::MS_REC | libc::MS_PRIVATE;
-    // SAFETY: the one string is terminated; the others may be missing.
-    check(unsafe { libc::mount(none, c"/".as_ptr(), none, flags, none.cast()) })
+    mounts::unmount(target).expect("umount2");
 }
 
 /// What would not be refused by mistake alone: the control of this test.

@@ -32,7 +32,7 @@ fn first(
 fn a_crash_is_told_and_not_tried_for_ever() {
     let (run, status, reason) = first("crash", "crash", &[]);
     assert_eq!(status, Status::Error);
-    assert!(reason.contains("crashed (signal 6)"), "{reason}");
+    assert!(reason.contains("crashed (SIGABRT, signal 6)"), "{reason}");
     // Three in a row are enough: nothing else is left to compare.
     assert_eq!(ended(&run, "crash").len(), 3);
     assert_eq!(run.code, 4, "{}", run.stdout);

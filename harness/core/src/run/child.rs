@@ -214,6 +214,20 @@ fn judge(
     Ending::Failed { pid: Some(pid), reason }
 }
 
+/// Those that a program gets for what it does; signal(7).
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGILL => "SIGILL",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGSYS => "SIGSYS",
+        libc::SIGXFSZ => "SIGXFSZ",
+        _ => return None,
+    })
+}
+
 /// A worker that is still alive here was killed by us after it had closed its
 /// output, which counts as ended.
 fn describe(status: ExitStatus) -> String {
@@ -221,7 +235,10 @@ fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("ended with code {code}"),
         (None, Some(libc::SIGKILL)) => "was killed (SIGKILL)".to_owned(),
-        (None, Some(signal)) => format!("crashed (signal {signal})"),
+        (None, Some(signal)) => match signal_name(signal) {
+            Some(name) => format!("crashed ({name}, signal {signal})"),
+            None => format!("crashed (signal {signal})"),
+        },
         (None, None) => "ended".to_owned(),
     }
 }
