@@ -27,6 +27,9 @@ use crate::{
         uring_fsync::URING_FSYNC,
         uring_hybrid::URING_HYBRID,
         uring_iopoll::URING_IOPOLL,
+        uring_passthru::URING_PASSTHRU,
+        uring_passthru_buffers::URING_PASSTHRU_BUFFERS,
+        uring_passthru_iopoll::URING_PASSTHRU_IOPOLL,
         uring_ring::URING_RING,
         uring_sqpoll::URING_SQPOLL,
     },
@@ -75,6 +78,7 @@ fn randread(
             URING_FIXED,
             URING_SQPOLL,
             URING_IOPOLL,
+            URING_PASSTHRU_BUFFERS,
             NOP,
         ],
     }
@@ -163,7 +167,8 @@ fn durable_write(
 }
 
 /// Every way to read at one setting. Each ring variant adds one step to the
-/// one above it, but for the last, which branches off from `uring-buffers`.
+/// one above it, with two branches: passthrough begins again at registered
+/// files, and the last one at `uring-buffers`.
 fn ladder(depth: u64, baseline: Variant) -> Experiment {
     Experiment {
         id: LADDER,
@@ -187,6 +192,9 @@ fn ladder(depth: u64, baseline: Variant) -> Experiment {
             URING_FIXED,
             URING_IOPOLL,
             URING_HYBRID,
+            URING_PASSTHRU,
+            URING_PASSTHRU_BUFFERS,
+            URING_PASSTHRU_IOPOLL,
             URING_SQPOLL,
             NOP,
         ],

@@ -3,8 +3,9 @@
 //!
 //! `experiments` asks the questions, `variants` has one file per way to read
 //! or write, `engine` the hot loops that they share, `target` what is read and
-//! written, `guard` what may be written at all, `source` and `sink` how a worker sees it, `path`, `durability` and
-//! `probe` what a row may claim and what a machine can run.
+//! written, `nvme` a namespace without the block layer, `guard` what may be
+//! written at all, `source` and `sink` how a worker sees it, `path`, `polling`,
+//! `durability` and `probe` what a row may claim and what a machine can run.
 
 pub mod addresses;
 pub mod checker;
@@ -16,8 +17,10 @@ pub mod experiments;
 pub mod extents;
 pub mod guard;
 pub mod load;
+pub mod nvme;
 pub mod page_cache;
 pub mod path;
+pub mod polling;
 pub mod probe;
 pub mod random;
 pub mod sink;

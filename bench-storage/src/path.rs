@@ -38,6 +38,14 @@ pub fn judge_direct(outcome: &mut Outcome, source: &Source) {
     outcome.evidence.degraded.extend(reasons);
 }
 
+/// States where commands went that were passed through: there is no page cache
+/// on that way, and the kernel counts none of their bytes for a process.
+pub fn state_passthrough(outcome: &mut Outcome, source: &Source) {
+    prove_medium(outcome, source);
+    outcome.evidence.prove("direct", "yes");
+    outcome.evidence.prove("command", "nvme read");
+}
+
 /// States whether reads through the page cache found it empty. A row of a
 /// variant that is to read cold data shows storage, or is degraded.
 pub fn judge_cold(outcome: &mut Outcome, source: &Source) {
@@ -96,15 +104,19 @@ pub fn judge_mapped(outcome: &mut Outcome, source: &Source) {
 
 /// States what is below the target, and how much of the bytes storage read.
 fn prove_storage(outcome: &mut Outcome, source: &Source) -> Option<Storage> {
+    prove_medium(outcome, source);
+    let storage = storage(outcome)?;
+    let percent = format!("{:.0}", storage.percent);
+    outcome.evidence.prove("storage_read_percent", percent);
+    Some(storage)
+}
+
+fn prove_medium(outcome: &mut Outcome, source: &Source) {
     if let Some(device) = &source.target().device {
         let medium =
             if device.is_memory_backed() { "memory" } else { "device" };
         outcome.evidence.prove("medium", medium);
     }
-    let storage = storage(outcome)?;
-    let percent = format!("{:.0}", storage.percent);
-    outcome.evidence.prove("storage_read_percent", percent);
-    Some(storage)
 }
 
 /// Why the device did not answer all of it.

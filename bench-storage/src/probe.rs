@@ -2,11 +2,9 @@
 //! tries, and drops it.
 
 mod calls;
+mod passthrough;
 
-use std::{
-    io,
-    os::fd::{AsRawFd, RawFd},
-};
+use std::{io, os::fd::AsRawFd};
 
 use harness::{
     machine::{BlockDevice, Buffer},
@@ -16,12 +14,12 @@ use harness::{
         memlock_text, register_ring_fd,
     },
 };
-use io_uring::{EnterFlags, opcode, types::Fd};
+use io_uring::{EnterFlags, cqueue, opcode, types::Fd};
 
 use crate::{
     contents::BLOCK_BYTES,
     engine::{
-        ring::{Ring, Setup},
+        ring::{Entries, Ring, Setup},
         ring_reads::register_buffer,
     },
     load::Load,
@@ -29,6 +27,7 @@ use crate::{
 };
 
 pub use calls::{aio, blocking, hipri, populate, uncached};
+pub use passthrough::{passthru, passthru_buffers, passthru_polled};
 
 /// Can a ring be had at all?
 pub fn plain(_: &ProbeRequest<'_>) -> Availability {
@@ -115,8 +114,8 @@ fn target_of(request: &ProbeRequest<'_>) -> Option<Target> {
 
 /// Registers as much as all rings of the trial together, since the limit
 /// counts per user and not per ring.
-fn register_buffers(
-    ring: &mut Ring,
+fn register_buffers<E: Entries>(
+    ring: &mut Ring<E>,
     request: &ProbeRequest<'_>,
 ) -> Result<(), Lack> {
     let bytes = Load::from_params(request.params, request.cpus.len().max(1))
@@ -152,8 +151,11 @@ fn polled_read(setup: Setup, target: &Target) -> io::Result<()> {
     let file = target::open(target)?;
     let buffer = Buffer::new(BLOCK_BYTES, BLOCK_BYTES, None)
         .map_err(io::Error::other)?;
+    let length = u32::try_from(buffer.len()).map_err(io::Error::other)?;
+    let address = buffer.as_non_null().as_ptr();
+    let entry = opcode::Read::new(Fd(file.as_raw_fd()), address, length);
     let mut ring = setup.build(PROBE_ENTRIES)?;
-    let result = read_block(&mut ring, file.as_raw_fd(), &buffer);
+    let result = complete(&mut ring, &entry.build());
     if result.is_err() {
         // The kernel may still write to it; a probe's block is no loss.
         std::mem::forget(buffer);
@@ -164,23 +166,21 @@ fn polled_read(setup: Setup, target: &Target) -> io::Result<()> {
     }
 }
 
-/// The result of the completion; an error is that of the ring.
-fn read_block(
-    ring: &mut Ring,
-    file: RawFd,
-    buffer: &Buffer,
+/// Submits one entry and waits for it. The result is that of the completion,
+/// an error that of the ring. What the entry points to is kept by the caller
+/// until this has returned, or for ever where it returns an error.
+fn complete<E: Entries>(
+    ring: &mut Ring<E>,
+    entry: &E::Submission,
 ) -> io::Result<i32> {
-    let length = u32::try_from(buffer.len()).map_err(io::Error::other)?;
-    let address = buffer.as_non_null().as_ptr();
-    let entry = opcode::Read::new(Fd(file), address, length).build();
-    // SAFETY: the buffer outlives the request: the caller keeps it until the
-    // completion has been seen, or for ever.
-    unsafe { ring.sq().push(&entry) }.map_err(io::Error::other)?;
+    // SAFETY: what the entry points to outlives the request, as said above.
+    unsafe { ring.sq().push(entry) }.map_err(io::Error::other)?;
     loop {
         let queued = ring.publish();
         ring.enter(queued, 1, EnterFlags::GETEVENTS)?;
         ring.cq().sync();
         if let Some(completion) = ring.cq().next() {
+            let completion: cqueue::Entry = completion.into();
             return Ok(completion.result());
         }
     }

@@ -12,9 +12,11 @@ pub mod cold;
 pub mod drives;
 pub mod mapped;
 pub mod nops;
+pub mod passthrough_reads;
 pub mod ring_reads;
 pub mod ring_writes;
 pub mod rounds;
 mod sigbus;
+pub mod slots;
 
 pub use harness::uring as ring;

@@ -3,7 +3,7 @@
 use harness::measure::trial::{Evidence, TrialError};
 use io_uring::{opcode, squeue::Entry};
 
-use super::rounds::Requests;
+use super::{ring::Small, rounds::Requests};
 
 /// NOPs, one prepared entry per slot.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ impl Nops {
 
 // SAFETY: a NOP points to nothing.
 unsafe impl Requests for Nops {
+    type Sizes = Small;
+
     const OPCODE: &'static str = "IORING_OP_NOP";
 
     #[inline(always)]

@@ -5,7 +5,6 @@ use std::{io, os::fd::AsRawFd, ptr::NonNull};
 
 use harness::{
     load::closed::Place,
-    machine::Buffer,
     measure::trial::{Evidence, TrialError},
 };
 use io_uring::{
@@ -15,13 +14,11 @@ use io_uring::{
 };
 
 use super::{
-    ring::{Ring, patiently},
+    ring::{Entries, Ring, Small, patiently},
     rounds::Requests,
+    slots::Slots,
 };
-use crate::{
-    contents::BLOCK_BYTES,
-    source::{Reads, Source},
-};
+use crate::source::Source;
 
 /// What is registered with the ring beforehand, which saves its look-up (and
 /// for memory the pinning of pages) on every op.
@@ -38,19 +35,12 @@ pub struct Registered {
 /// The index under which the file, and the buffers, are registered.
 pub(super) const INDEX: u16 = 0;
 
-/// No offset that a read has: not a multiple of a block.
-const NONE: u64 = u64::MAX;
-
-/// Reads of one thread's ring; slot *i* reads into the *i*-th part of one
-/// buffer.
+/// Reads of one thread's ring.
 #[derive(Debug)]
 pub struct RingReads<'a> {
-    reads: Reads<'a>,
+    slots: Slots<'a>,
     registered: Registered,
-    op_bytes: usize,
     entries: Box<[Entry]>,
-    offsets: Box<[u64]>,
-    buffer: Buffer,
 }
 
 impl<'a> RingReads<'a> {
@@ -66,38 +56,30 @@ impl<'a> RingReads<'a> {
         place: &Place,
         streams: usize,
     ) -> Result<Self, TrialError> {
-        let reads = source.reads(place, streams)?;
-        let (op_bytes, depth) = (reads.op_bytes(), source.load().depth);
-        let buffer =
-            Buffer::new(op_bytes * depth, BLOCK_BYTES, place.numa_node)
-                .map_err(|error| TrialError::setup(error.to_string()))?;
+        let slots = Slots::new(source, place, streams)?;
         let file = source.file(place.thread).as_raw_fd();
-        register(ring, registered, file, &buffer)?;
-        let entries = (0_u64..)
-            .zip(buffer.chunks_exact(op_bytes))
-            .map(|(slot, part)| {
-                let start = buffer.as_non_null();
-                // Derived from the buffer's own pointer: the kernel writes
-                // through it, which a shared slice's pointer may not do.
-                let offset = part.as_ptr().addr() - start.as_ptr().addr();
-                let address = start.as_ptr().wrapping_add(offset);
-                template(registered, file, address, op_bytes, slot)
+        register(ring, registered, file, slots.region())?;
+        let entries = slots
+            .parts()
+            .map(|(slot, address)| {
+                template(registered, file, address, slots.op_bytes(), slot)
             })
             .collect::<Result<_, _>>()?;
-        let offsets = vec![NONE; depth].into_boxed_slice();
-        Ok(Self { reads, registered, op_bytes, entries, offsets, buffer })
+        Ok(Self { slots, registered, entries })
     }
 }
 
-// SAFETY: each slot's entry points to that slot's own part of `buffer`, which
-// is freed with the value; `completed` looks at the part only after its op.
+// SAFETY: each slot's entry points to that slot's own part of the buffer of
+// `slots`, which is freed with the value; `check` looks at the part only after
+// its op.
 unsafe impl Requests for RingReads<'_> {
+    type Sizes = Small;
+
     const OPCODE: &'static str = "IORING_OP_READ";
 
     #[inline(always)]
     fn next(&mut self, slot: usize) -> &[Entry] {
-        let offset = self.reads.next_offset();
-        self.offsets[slot] = offset;
+        let offset = self.slots.begin(slot);
         let entry = &mut self.entries[slot];
         set_offset(entry, offset);
         std::slice::from_ref(entry)
@@ -110,29 +92,27 @@ unsafe impl Requests for RingReads<'_> {
         _: usize,
         result: i32,
     ) -> Result<(), TrialError> {
-        let offset = std::mem::replace(&mut self.offsets[slot], NONE);
-        if usize::try_from(result) != Ok(self.op_bytes) {
+        let offset = self.slots.end(slot);
+        if usize::try_from(result) != Ok(self.slots.op_bytes()) {
             return Err(self.failed(offset, result));
         }
-        // SAFETY: slot is below the depth (`offsets` was indexed by it), so
-        // the part lies in the buffer; its op has completed and no other op
-        // uses it, so that nobody writes there while the slice lives.
-        let data = unsafe {
-            std::slice::from_raw_parts(
-                self.buffer.as_non_null().as_ptr().add(slot * self.op_bytes),
-                self.op_bytes,
-            )
-        };
-        self.reads.check(offset, data)
+        self.slots.check(slot, offset)
     }
 
     fn finish(&mut self) -> Result<Evidence, TrialError> {
-        let mut evidence = self.reads.finish()?;
-        let word = |yes| if yes { "yes" } else { "no" };
-        evidence.prove("registered_ring", word(self.registered.ring));
-        evidence.prove("fixed_file", word(self.registered.file));
-        evidence.prove("fixed_buffers", word(self.registered.buffers));
+        let mut evidence = self.slots.finish()?;
+        self.registered.prove(&mut evidence);
         Ok(evidence)
+    }
+}
+
+impl Registered {
+    /// States what the kernel accepted.
+    pub(super) fn prove(self, evidence: &mut Evidence) {
+        let word = |yes| if yes { "yes" } else { "no" };
+        evidence.prove("registered_ring", word(self.ring));
+        evidence.prove("fixed_file", word(self.file));
+        evidence.prove("fixed_buffers", word(self.buffers));
     }
 }
 
@@ -143,7 +123,7 @@ impl RingReads<'_> {
             true => "IORING_OP_READ_FIXED",
             false => Self::OPCODE,
         };
-        let bytes = self.op_bytes as u64;
+        let bytes = self.slots.op_bytes() as u64;
         if result < 0 {
             let errno = result.saturating_neg();
             return TrialError::op(opcode, errno, offset, bytes);
@@ -157,11 +137,11 @@ impl RingReads<'_> {
 ///
 /// # Errors
 /// Which registration was refused.
-pub(super) fn register(
-    ring: &mut Ring,
+pub(super) fn register<E: Entries>(
+    ring: &mut Ring<E>,
     registered: Registered,
     file: i32,
-    buffer: &Buffer,
+    (start, bytes): (NonNull<u8>, usize),
 ) -> Result<(), TrialError> {
     let refused = |what: &str, error: io::Error| {
         TrialError::setup(format!("registering {what} with the ring: {error}"))
@@ -177,9 +157,8 @@ pub(super) fn register(
             .map_err(|error| refused("the target's descriptor", error))?;
     }
     if registered.buffers {
-        register_buffer(ring, buffer.as_non_null(), buffer.len()).map_err(
-            |error| refused(&format!("{} bytes", buffer.len()), error),
-        )?;
+        register_buffer(ring, start, bytes)
+            .map_err(|error| refused(&format!("{bytes} bytes"), error))?;
     }
     Ok(())
 }
@@ -189,8 +168,8 @@ pub(super) fn register(
 /// # Errors
 /// What `io_uring_register` said: ENOMEM when the region is above what may be
 /// locked.
-pub(crate) fn register_buffer(
-    ring: &mut Ring,
+pub(crate) fn register_buffer<E: Entries>(
+    ring: &mut Ring<E>,
     start: NonNull<u8>,
     bytes: usize,
 ) -> io::Result<()> {

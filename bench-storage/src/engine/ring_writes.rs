@@ -16,7 +16,7 @@ use io_uring::{
 
 use super::{
     blocking_writes::finish,
-    ring::Ring,
+    ring::{Ring, Small},
     ring_reads::{INDEX, Registered, register, set_offset},
     rounds::{Requests, user_data},
 };
@@ -122,7 +122,8 @@ impl<'a, const ENTRIES: usize> RingWrites<'a, ENTRIES> {
         }
         let file = sink.open(0)?;
         let all = Registered { ring: true, file: true, buffers: false };
-        register(ring, all, file.as_raw_fd(), &buffer)?;
+        let region = (buffer.as_non_null(), buffer.len());
+        register(ring, all, file.as_raw_fd(), region)?;
         let start = buffer.as_non_null().as_ptr();
         let entries = (0_u64..)
             .zip((0..depth).map(|slot| slot * BLOCK_BYTES))
@@ -136,6 +137,8 @@ impl<'a, const ENTRIES: usize> RingWrites<'a, ENTRIES> {
 // which is freed with the value; `next` changes the block only when the slot
 // is free, so that nothing of it is in flight. An fsync points to nothing.
 unsafe impl<const ENTRIES: usize> Requests for RingWrites<'_, ENTRIES> {
+    type Sizes = Small;
+
     const OPCODE: &'static str = "IORING_OP_WRITE";
 
     const ENTRIES: usize = ENTRIES;

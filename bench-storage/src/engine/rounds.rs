@@ -21,9 +21,12 @@ use harness::{
         trial::{Calls, Evidence, TrialError},
     },
 };
-use io_uring::squeue::Entry;
+use io_uring::cqueue;
 
-use super::ring::Ring;
+use super::ring::{Entries, Ring};
+
+/// An entry of such requests.
+pub type Submission<R> = <<R as Requests>::Sizes as Entries>::Submission;
 
 /// The ops that a ring carries.
 ///
@@ -32,6 +35,9 @@ use super::ring::Ring;
 /// valid until the implementor is dropped, and is neither read nor written by
 /// anybody but the kernel until the op has completed.
 pub unsafe trait Requests: fmt::Debug {
+    /// How large its entries are.
+    type Sizes: Entries;
+
     /// The name of the opcode, for errors.
     const OPCODE: &'static str;
 
@@ -40,7 +46,7 @@ pub unsafe trait Requests: fmt::Debug {
 
     /// The `ENTRIES` entries of the next op in this slot; their `user_data`
     /// is made by [`user_data`].
-    fn next(&mut self, slot: usize) -> &[Entry];
+    fn next(&mut self, slot: usize) -> &[Submission<Self>];
 
     /// Checks a completed entry of an op.
     ///
@@ -76,10 +82,14 @@ pub trait Drive: fmt::Debug {
     ///
     /// # Errors
     /// The system call failed for good.
-    fn drive(&mut self, ring: &mut Ring, want: u32) -> io::Result<()>;
+    fn drive<E: Entries>(
+        &mut self,
+        ring: &mut Ring<E>,
+        want: u32,
+    ) -> io::Result<()>;
 
     /// What there is to say of the path taken.
-    fn prove(&self, ring: &Ring, evidence: &mut Evidence);
+    fn prove<E: Entries>(&self, ring: &Ring<E>, evidence: &mut Evidence);
 }
 
 /// How full a ring is kept.
@@ -103,7 +113,7 @@ const UNTIMED: u64 = 1;
 /// what it costs.
 #[derive(Debug)]
 pub struct RingWork<R: Requests, D: Drive, const TIMED: bool> {
-    ring: Ring,
+    ring: Ring<R::Sizes>,
     drive: D,
     fill: Fill,
     /// When each slot's op was submitted, or `FREE`.
@@ -124,7 +134,12 @@ pub struct RingWork<R: Requests, D: Drive, const TIMED: bool> {
 impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
     /// Nothing is submitted yet. The ring has room for the entries of
     /// `fill.depth` ops.
-    pub fn new(ring: Ring, drive: D, requests: R, fill: Fill) -> Self {
+    pub fn new(
+        ring: Ring<R::Sizes>,
+        drive: D,
+        requests: R,
+        fill: Fill,
+    ) -> Self {
         Self {
             ring,
             drive,
@@ -140,7 +155,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
     }
 
     /// The ring.
-    pub fn ring(&self) -> &Ring {
+    pub fn ring(&self) -> &Ring<R::Sizes> {
         &self.ring
     }
 
@@ -186,6 +201,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
     ) -> Result<(), TrialError> {
         let (mut run_ns, mut run) = (FREE, 0);
         for completion in self.ring.cq() {
+            let completion: cqueue::Entry = completion.into();
             let (slot, entry) = place::<R>(completion.user_data());
             let Some(stamp) =
                 self.submitted_ns.get_mut(slot).filter(|stamp| **stamp != FREE)

@@ -7,6 +7,7 @@ pub mod mmap;
 pub mod mmap_populate;
 pub mod nop;
 pub mod o_dsync;
+mod passthrough;
 pub mod pread;
 pub mod pread_buffered;
 pub mod pread_pool;
@@ -23,6 +24,9 @@ pub mod uring_fixed;
 pub mod uring_fsync;
 pub mod uring_hybrid;
 pub mod uring_iopoll;
+pub mod uring_passthru;
+pub mod uring_passthru_buffers;
+pub mod uring_passthru_iopoll;
 pub mod uring_ring;
 pub mod uring_sqpoll;
 
@@ -43,6 +47,7 @@ use crate::{
     },
     load::Load,
     path,
+    polling::Interrupts,
     source::Source,
 };
 
@@ -54,6 +59,7 @@ fn entered_ring(
 ) -> Result<Outcome, TrialError> {
     let source = Source::open(trial, Load::of(trial)?)?;
     let shape = source.load().ring_shape();
+    let interrupts = Interrupts::count(&trial.root, source.target());
     let mut outcome = closed::run(trial, shape, |place| {
         let mut ring =
             setup.build(shape.depth).map_err(|e| no_ring(setup, &e))?;
@@ -68,16 +74,7 @@ fn entered_ring(
     })?;
     path::judge_direct(&mut outcome, &source);
     path::judge_io_wq(&mut outcome);
-    let has_queues =
-        source.target().device.as_ref().and_then(|device| device.io_poll);
-    let polled = match (setup, has_queues) {
-        (Setup::Polled | Setup::Hybrid, Some(true)) => "yes",
-        // Asked for; before Linux 6.11 a device without poll queues serves it
-        // by interrupt and says nothing.
-        (Setup::Polled | Setup::Hybrid, _) => "unknown",
-        _ => "no",
-    };
-    outcome.evidence.prove("polled", polled);
+    interrupts.judge(&mut outcome, setup.polls());
     Ok(outcome)
 }
 

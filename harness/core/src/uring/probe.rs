@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::ring::{Ring, Setup};
+use super::{
+    entries::Entries,
+    ring::{Ring, Setup},
+};
 use crate::{
     machine::{Root, memlock_limit_bytes},
     suite::Availability,
@@ -41,8 +44,16 @@ pub fn availability(tried: Result<(), Lack>) -> Availability {
 /// # Errors
 /// What is missing.
 pub fn build(setup: Setup) -> Result<Ring, Lack> {
+    build_of(setup)
+}
+
+/// The same with entries of another size.
+///
+/// # Errors
+/// What is missing.
+pub fn build_of<E: Entries>(setup: Setup) -> Result<Ring<E>, Lack> {
     setup
-        .build(PROBE_ENTRIES)
+        .build_of(PROBE_ENTRIES)
         .map_err(|error| explain_setup(setup, &error, &Root::system()))
 }
 
@@ -137,7 +148,7 @@ fn forbidden(root: &Root) -> (String, &'static str) {
 ///
 /// # Errors
 /// What is missing.
-pub fn register_ring_fd(ring: &mut Ring) -> Result<(), Lack> {
+pub fn register_ring_fd<E: Entries>(ring: &mut Ring<E>) -> Result<(), Lack> {
     ring.submitter().register_ring_fd().map_err(|error| Lack {
         reason: format!("registering the ring's own descriptor: {error}"),
         remedy: "Linux 5.18 or later".to_owned(),

@@ -16,7 +16,7 @@ use io_uring::{
     types::{SubmitArgs, Timespec},
 };
 
-use super::hybrid;
+use super::entries::{Entries, Small};
 
 /// How long a poller looks for work before it sleeps: longer than any window,
 /// so that it sleeps in none.
@@ -53,12 +53,25 @@ impl Setup {
     /// # Errors
     /// What `io_uring_setup` said.
     pub fn build(self, entries: usize) -> io::Result<Ring> {
+        self.build_of(entries)
+    }
+
+    /// The same with entries of another size.
+    ///
+    /// # Errors
+    /// As `build`; EINVAL before Linux 5.19.
+    pub fn build_of<E: Entries>(self, entries: usize) -> io::Result<Ring<E>> {
         let entries = u32::try_from(entries)
             .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         patiently(|| self.build_once(entries))
     }
 
-    fn build_once(self, entries: u32) -> io::Result<Ring> {
+    /// Whether it polls for completions.
+    pub fn polls(self) -> bool {
+        matches!(self, Self::Polled | Self::Hybrid)
+    }
+
+    fn build_once<E: Entries>(self, entries: u32) -> io::Result<Ring<E>> {
         match self {
             Self::Plain | Self::Poller { .. } => {
                 self.build_with(entries, false)
@@ -77,9 +90,13 @@ impl Setup {
         }
     }
 
-    fn build_with(self, entries: u32, no_sqarray: bool) -> io::Result<Ring> {
+    fn build_with<E: Entries>(
+        self,
+        entries: u32,
+        no_sqarray: bool,
+    ) -> io::Result<Ring<E>> {
         let mut builder = IoUring::builder();
-        let mut flags = Vec::new();
+        let mut flags = E::FLAGS.to_vec();
         match self {
             Self::Plain => {}
             Self::Poller { cpu } => {
@@ -98,7 +115,7 @@ impl Setup {
             builder.setup_taskrun_flag();
             flags.push("taskrun_flag");
         }
-        if matches!(self, Self::Polled | Self::Hybrid) {
+        if self.polls() {
             builder.setup_iopoll();
             flags.push("iopoll");
         }
@@ -108,7 +125,7 @@ impl Setup {
         }
         let ring = if self == Self::Hybrid {
             flags.push("hybrid_iopoll");
-            hybrid::build(entries, no_sqarray)?
+            E::hybrid(entries, no_sqarray)?
         } else {
             builder.build(entries)?
         };
@@ -143,19 +160,19 @@ pub fn patiently<T>(
 }
 
 /// A ring, split.
-pub struct Ring {
+pub struct Ring<E: Entries = Small> {
     // The parts borrow from `owner` and are dropped before it.
     submitter: ManuallyDrop<Submitter<'static>>,
-    sq: ManuallyDrop<SubmissionQueue<'static>>,
-    cq: ManuallyDrop<CompletionQueue<'static>>,
-    owner: NonNull<IoUring>,
+    sq: ManuallyDrop<SubmissionQueue<'static, E::Submission>>,
+    cq: ManuallyDrop<CompletionQueue<'static, E::Completion>>,
+    owner: NonNull<IoUring<E::Submission, E::Completion>>,
     fd: RawFd,
     flags: String,
     enters: u64,
 }
 
-impl Ring {
-    fn new(ring: IoUring, flags: String) -> Self {
+impl<E: Entries> Ring<E> {
+    fn new(ring: IoUring<E::Submission, E::Completion>, flags: String) -> Self {
         let fd = std::os::fd::AsRawFd::as_raw_fd(&ring);
         let owner = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: `owner` was leaked just now, so it stays valid and in place
@@ -195,13 +212,13 @@ impl Ring {
 
     /// The submission queue.
     #[inline(always)]
-    pub fn sq(&mut self) -> &mut SubmissionQueue<'static> {
+    pub fn sq(&mut self) -> &mut SubmissionQueue<'static, E::Submission> {
         &mut self.sq
     }
 
     /// The completion queue.
     #[inline(always)]
-    pub fn cq(&mut self) -> &mut CompletionQueue<'static> {
+    pub fn cq(&mut self) -> &mut CompletionQueue<'static, E::Completion> {
         &mut self.cq
     }
 
@@ -278,7 +295,7 @@ fn passing(error: io::Error) -> io::Result<()> {
     }
 }
 
-impl Drop for Ring {
+impl<E: Entries> Drop for Ring<E> {
     fn drop(&mut self) {
         // A thread has 16 slots for registered rings (IO_RINGFD_REG_MAX), and
         // a slot keeps its ring alive: without this the seventeenth probe of
@@ -298,7 +315,7 @@ impl Drop for Ring {
     }
 }
 
-impl fmt::Debug for Ring {
+impl<E: Entries> fmt::Debug for Ring<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring")
             .field("fd", &self.fd)

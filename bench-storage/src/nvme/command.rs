@@ -1,0 +1,166 @@
+//! Commands as linux/nvme_ioctl.h defines them.
+
+use std::{fs::File, io, os::fd::AsRawFd};
+
+/// NVM command set: read.
+const READ: u8 = 0x02;
+/// Admin command set: identify.
+const IDENTIFY: u8 = 0x06;
+
+/// `NVME_URING_CMD_IO`: `_IOWR('N', 0x80, struct nvme_uring_cmd)`.
+pub const URING_CMD_IO: u32 = 0xc048_4e80;
+/// `NVME_IOCTL_ID`: `_IO('N', 0x40)`.
+const IOCTL_ID: libc::Ioctl = 0x4e40;
+/// `NVME_IOCTL_ADMIN_CMD`: `_IOWR('N', 0x41, struct nvme_admin_cmd)`.
+const IOCTL_ADMIN_CMD: libc::Ioctl = 0xc048_4e41_u32 as libc::Ioctl;
+
+/// How long the kernel waits for an admin command.
+const ADMIN_TIMEOUT_MS: u32 = 5_000;
+
+/// `struct nvme_uring_cmd`, and `struct nvme_passthru_cmd` of the ioctl, which
+/// differ in the last field alone.
+///
+/// | offset | field |
+/// |---|---|
+/// | 0 | opcode, flags, reserved |
+/// | 4 | namespace id |
+/// | 8 | cdw2, cdw3 |
+/// | 16 | metadata |
+/// | 24 | address of the data |
+/// | 32 | bytes of metadata, of data |
+/// | 40 | cdw10 to cdw15 |
+/// | 64 | timeout in milliseconds |
+/// | 68 | result of the ioctl, or reserved |
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    opcode: u8,
+    flags: u8,
+    reserved: u16,
+    namespace: u32,
+    cdw2: u32,
+    cdw3: u32,
+    metadata: u64,
+    address: u64,
+    metadata_bytes: u32,
+    data_bytes: u32,
+    cdw10: u32,
+    cdw11: u32,
+    cdw12: u32,
+    cdw13: u32,
+    cdw14: u32,
+    cdw15: u32,
+    timeout_ms: u32,
+    result: u32,
+}
+
+/// Bytes of a command.
+pub const BYTES: usize = 72;
+const _: () = assert!(size_of::<Command>() == BYTES);
+const _: () = assert!(std::mem::offset_of!(Command, cdw10) == FIRST_BLOCK_AT);
+
+/// Where in a command the number of the first logical block stands that it
+/// reads: cdw10 has the lower half, cdw11 the upper one.
+pub const FIRST_BLOCK_AT: usize = 40;
+
+impl Command {
+    /// A read of `blocks` logical blocks into `data_bytes` at `address`; the
+    /// first block's number is 0 until it is set.
+    pub fn read(
+        namespace: u32,
+        address: *mut u8,
+        data_bytes: u32,
+        blocks: u16,
+    ) -> Self {
+        Self {
+            opcode: READ,
+            namespace,
+            address: address.expose_provenance() as u64,
+            data_bytes,
+            // The command counts from 0: NVM command set, figure of "Read -
+            // Command Dword 12".
+            cdw12: u32::from(blocks.saturating_sub(1)),
+            ..Self::default()
+        }
+    }
+
+    /// The command as it stands in a ring's entry.
+    pub fn bytes(self) -> [u8; BYTES] {
+        // SAFETY: the structure has 72 bytes, as asserted, all of them in
+        // fields of plain numbers without padding between them.
+        unsafe { std::mem::transmute(self) }
+    }
+}
+
+/// Asks for the id of the namespace behind an open node.
+///
+/// # Errors
+/// What ioctl(2) said: ENOTTY where it is no NVMe namespace.
+pub fn namespace_id(node: &File) -> io::Result<u32> {
+    // SAFETY: the descriptor is open while `node` lives; the request takes no
+    // argument.
+    let id = unsafe { libc::ioctl(node.as_raw_fd(), IOCTL_ID) };
+    if id < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    u32::try_from(id).map_err(io::Error::other)
+}
+
+/// Asks the controller behind an open node to describe a namespace or itself;
+/// `what` is the CNS of the identify command.
+///
+/// # Errors
+/// What ioctl(2) said, or the command's status.
+pub fn identify(node: &File, namespace: u32, what: u8) -> io::Result<Vec<u8>> {
+    admin(node, IDENTIFY, namespace, u32::from(what), 4_096)
+}
+
+fn admin(
+    node: &File,
+    opcode: u8,
+    namespace: u32,
+    cdw10: u32,
+    bytes: u32,
+) -> io::Result<Vec<u8>> {
+    let mut data = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
+    let mut command = Command {
+        opcode,
+        namespace,
+        address: data.as_mut_ptr().expose_provenance() as u64,
+        data_bytes: bytes,
+        cdw10,
+        timeout_ms: ADMIN_TIMEOUT_MS,
+        ..Command::default()
+    };
+    // SAFETY: the descriptor is open while `node` lives; the command is a live
+    // structure of the size that the request's number states, and names a
+    // buffer of as many bytes as it says, which outlives the call.
+    let status = unsafe {
+        libc::ioctl(node.as_raw_fd(), IOCTL_ADMIN_CMD, &raw mut command)
+    };
+    match status {
+        0 => Ok(data),
+        status if status > 0 => Err(io::Error::other(super::status::text(
+            u16::try_from(status).unwrap_or(u16::MAX),
+        ))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_stand_where_the_kernel_looks_for_them() {
+        let address = std::ptr::without_provenance_mut(0x1234_5000);
+        let bytes = Command::read(7, address, 4096, 8).bytes();
+        let word = |at: usize| {
+            u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
+        };
+        assert_eq!((bytes[0], bytes[1]), (0x02, 0));
+        assert_eq!((word(4), word(24), word(36)), (7, 0x1234_5000, 4096));
+        assert_eq!((word(40), word(44), word(48)), (0, 0, 7));
+        assert_eq!((word(64), word(68)), (0, 0));
+    }
+}
