@@ -17,34 +17,34 @@
 //! and what was sent is compared with what arrived when a trial ends. The two
 //! questions know no queue by name. Nothing here prints.
 
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub mod bounds;
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub mod distance;
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub mod experiments;
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub mod message;
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub mod ping_pong;
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub mod queues;
 pub mod ring;
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub mod stream;
 
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub use harness::load::{peer, wait};
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod testing;
 
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub use suite::SUITE;
 
-/// Under `--cfg loom` only the ring is built: loom's types work nowhere but
-/// inside a model.
-#[cfg(not(loom))]
+/// In tests with the feature `loom` only the ring is built: loom's types work
+/// nowhere but inside a model.
+#[cfg(not(all(test, feature = "loom")))]
 mod suite {
     use harness::suite::{Forecast, NoTarget, Suite};
 

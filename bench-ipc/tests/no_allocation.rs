@@ -2,8 +2,6 @@
 //!
 //! This is a program of its own, because an allocator is one per program.
 
-#![cfg(not(loom))]
-
 mod common;
 
 use std::{

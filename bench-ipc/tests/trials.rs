@@ -1,7 +1,5 @@
 //! A short trial of every variant of every experiment, in this process.
 
-#![cfg(not(loom))]
-
 mod common;
 
 use std::sync::{Mutex, PoisonError};

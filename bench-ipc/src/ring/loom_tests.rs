@@ -1,7 +1,7 @@
 //! The ring in every interleaving that the C11 memory model allows, within
-//! loom's bounds: `RUSTFLAGS="--cfg loom" cargo test -p bench-ipc --lib
-//! --release loom`. Capacity 2 and indices about to wrap reach full, empty
-//! and the wrap within a few steps.
+//! loom's bounds: `cargo test -p bench-ipc --lib --features loom loom`.
+//! Capacity 2 and indices about to wrap reach full, empty and the wrap within
+//! a few steps.
 
 use loom::{sync::Arc, sync::atomic::AtomicUsize, thread};
 

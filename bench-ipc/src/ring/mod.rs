@@ -38,11 +38,11 @@
 //! let _ = bench_ipc::ring::ring::<u8>(2).unwrap().1.clone();
 //! ```
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests;
 mod slots;
 mod sync;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests;
 
 use std::fmt;

@@ -141,7 +141,7 @@ impl<T> Copy for Slots<T> {}
 
 impl<T> Slots<T> {
     /// Where the slot of an index is.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(test, not(feature = "loom")))]
     pub(super) fn address(&self, index: usize) -> usize {
         self.start.as_ptr().wrapping_add(index & self.mask).addr()
     }

@@ -1,7 +1,7 @@
 //! What the ring is built on: the standard library's types, or loom's models
-//! of them under `--cfg loom`.
+//! of them in tests with the feature `loom`.
 
-#[cfg(loom)]
+#[cfg(all(test, feature = "loom"))]
 pub(super) use loom::{
     cell::UnsafeCell,
     sync::{
@@ -10,16 +10,16 @@ pub(super) use loom::{
     },
 };
 
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub(super) use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 pub(super) use plain::UnsafeCell;
 
-#[cfg(not(loom))]
+#[cfg(not(all(test, feature = "loom")))]
 mod plain {
     /// The standard cell with loom's way of access, which tells reads from
     /// writes.
