@@ -3,6 +3,8 @@
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
+use serde::Serialize;
+
 /// `_IOWR('f', 11, struct fiemap)`, linux/fs.h.
 const FS_IOC_FIEMAP: libc::Ioctl = 0xc020_660b_u32 as libc::Ioctl;
 
@@ -20,7 +22,7 @@ const ROOM: u32 = 64;
 const BATCH: usize = ROOM as usize;
 
 /// How a file lies on its device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Extents {
     /// Extents in all.
     pub count: usize,

@@ -7,7 +7,7 @@ use harness::machine::{
     doctor::{Check, Observation, Patient, Unknown, Verdict},
 };
 
-use super::{bottom, device};
+use super::device;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -175,7 +175,7 @@ fn queue_files(
         let value = patient.text(&path)?;
         Ok((below.name.clone(), path, value))
     };
-    bottom(device).into_iter().map(of_one).collect()
+    device.bottom().into_iter().map(of_one).collect()
 }
 
 /// `0 (vda)`: the value and whose it is.
@@ -241,7 +241,7 @@ fn queues(patient: &Patient) -> Result<Observation, Unknown> {
     let cpus = patient.cpus()?.len();
     let mut told = Vec::new();
     let mut fewest = usize::MAX;
-    for below in bottom(device) {
+    for below in device.bottom() {
         let count = below.hardware_queues.ok_or_else(|| {
             patient.lack(format!("sys/block/{}/mq", below.name))
         })?;
@@ -260,7 +260,7 @@ fn has_link(device: &BlockDevice) -> bool {
 fn pci_link(patient: &Patient) -> Result<Observation, Unknown> {
     let device = device(patient)?;
     let linked: Vec<&BlockDevice> =
-        bottom(device).into_iter().filter(|below| has_link(below)).collect();
+        device.bottom().into_iter().filter(|below| has_link(below)).collect();
     if linked.is_empty() {
         let told = format!("{} has no link of its own", device.name);
         return Ok(Observation::not_applicable(told));
@@ -290,7 +290,7 @@ fn numa_node(patient: &Patient) -> Result<Observation, Unknown> {
     let cpus = patient.cpus()?;
     let mut told = Vec::new();
     let mut good = true;
-    for below in bottom(device) {
+    for below in device.bottom() {
         let node = below.numa_node.ok_or_else(|| {
             Unknown::because(format!("the node of {} is unknown", below.name))
         })?;
@@ -307,7 +307,8 @@ fn numa_node(patient: &Patient) -> Result<Observation, Unknown> {
 
 /// The drives among the bottom devices; `None` if there are none.
 fn drives(device: &BlockDevice) -> Option<Vec<&BlockDevice>> {
-    let drives: Vec<&BlockDevice> = bottom(device)
+    let drives: Vec<&BlockDevice> = device
+        .bottom()
         .into_iter()
         .filter(|below| below.kind == BlockKind::Nvme)
         .collect();

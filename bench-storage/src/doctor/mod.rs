@@ -23,11 +23,3 @@ fn device(patient: &Patient) -> Result<&BlockDevice, Unknown> {
             .with_fix("name a file system or device with --target")
     })
 }
-
-/// The devices at the bottom: below loop devices, device mapper and md.
-fn bottom(device: &BlockDevice) -> Vec<&BlockDevice> {
-    match device.built_on.as_slice() {
-        [] => vec![device],
-        below => below.iter().flat_map(bottom).collect(),
-    }
-}

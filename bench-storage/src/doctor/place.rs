@@ -8,7 +8,7 @@ use harness::machine::{
     filesystem_of,
 };
 
-use super::{bottom, device};
+use super::device;
 use crate::target::free_bytes;
 
 const GIB: u64 = 1 << 30;
@@ -76,7 +76,7 @@ pub(super) const CHECKS: &[Check] = &[
 fn stacking(patient: &Patient) -> Result<Observation, Unknown> {
     let device = device(patient)?;
     let names: Vec<&str> =
-        bottom(device).iter().map(|below| below.name.as_str()).collect();
+        device.bottom().iter().map(|below| below.name.as_str()).collect();
     if device.is_memory_backed() {
         let told = format!("storage in memory ({})", device.name);
         return Ok(Observation::fail(told));

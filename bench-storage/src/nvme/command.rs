@@ -4,8 +4,11 @@ use std::{fs::File, io, os::fd::AsRawFd};
 
 /// NVM command set: read.
 const READ: u8 = 0x02;
-/// Admin command set: identify.
+/// Admin command set: get log page, identify.
+const GET_LOG_PAGE: u8 = 0x02;
 const IDENTIFY: u8 = 0x06;
+/// In place of a namespace's id: the whole controller.
+const ALL_NAMESPACES: u32 = u32::MAX;
 
 /// `NVME_URING_CMD_IO`: `_IOWR('N', 0x80, struct nvme_uring_cmd)`.
 pub const URING_CMD_IO: u32 = 0xc048_4e80;
@@ -113,6 +116,17 @@ pub fn namespace_id(node: &File) -> io::Result<u32> {
 /// What ioctl(2) said, or the command's status.
 pub fn identify(node: &File, namespace: u32, what: u8) -> io::Result<Vec<u8>> {
     admin(node, IDENTIFY, namespace, u32::from(what), 4_096)
+}
+
+/// Asks the controller behind an open node for the beginning of a log page.
+///
+/// # Errors
+/// As `identify`. The kernel lets only root ask.
+pub fn log_page(node: &File, page: u8, bytes: u32) -> io::Result<Vec<u8>> {
+    // The number of 32-bit words, counted from 0, stands in the upper half.
+    let words = bytes / 4 - 1;
+    let what = u32::from(page) | words << 16;
+    admin(node, GET_LOG_PAGE, ALL_NAMESPACES, what, bytes)
 }
 
 fn admin(

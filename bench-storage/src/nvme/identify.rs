@@ -1,16 +1,109 @@
-//! What a namespace says of itself: the identify data structure of the NVM
-//! command set.
+//! What a namespace and its controller say of themselves: the identify data
+//! structures of the specification.
+
+use serde::Serialize;
 
 /// The identify command's CNS for a namespace.
 pub const NAMESPACE: u8 = 0x00;
+/// The same for the controller.
+pub const CONTROLLER: u8 = 0x01;
 
-/// Offsets in the data structure ("Identify Namespace Data Structure").
+/// Offsets in "Identify Namespace Data Structure".
+const NSZE: usize = 0;
+const NUSE: usize = 16;
 const NLBAF: usize = 25;
 const FLBAS: usize = 26;
 const LBAF0: usize = 128;
 /// Bytes of a format, and how many there can be.
 const LBAF_BYTES: usize = 4;
 const LBAF_MAX: usize = 64;
+
+/// Offsets in "Identify Controller Data Structure".
+const VER: usize = 80;
+const WCTEMP: usize = 266;
+const CCTEMP: usize = 268;
+const ONCS: usize = 520;
+const VWC: usize = 525;
+/// Bit of ONCS: dataset management, which deallocates.
+const ONCS_DEALLOCATE: u16 = 1 << 2;
+/// 0 °C.
+const KELVIN: i32 = 273;
+
+/// What a controller can do. Model and firmware are known from sysfs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Controller {
+    /// Of the specification, `1.4.0`.
+    pub version: String,
+    /// Whether writes may be lost without a flush.
+    pub volatile_write_cache: bool,
+    /// Whether blocks can be deallocated (trim).
+    pub deallocates: bool,
+    /// Above this it slows down; `None` where it tells none.
+    pub warning_temperature_c: Option<i32>,
+    /// Above this it may stop.
+    pub critical_temperature_c: Option<i32>,
+}
+
+/// How a namespace is laid out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Layout {
+    /// Bytes of a logical block.
+    pub lba_bytes: u64,
+    /// Bytes of metadata beside each.
+    pub metadata_bytes: u16,
+    /// All block sizes that it could be formatted with.
+    pub lba_bytes_possible: Vec<u64>,
+    /// Logical blocks that can be addressed.
+    pub blocks: u64,
+    /// Logical blocks that are allocated, as far as the drive tells: without
+    /// thin provisioning all.
+    pub blocks_allocated: u64,
+}
+
+/// From the controller's answer; `None` if it is too short.
+pub fn controller(data: &[u8]) -> Option<Controller> {
+    let version = u32::from_le_bytes(*data.get(VER..)?.first_chunk()?);
+    let word = |at: usize| {
+        data.get(at..)?.first_chunk().map(|b| u16::from_le_bytes(*b))
+    };
+    let celsius = |at| {
+        let kelvin = i32::from(word(at)?);
+        (kelvin > 0).then_some(kelvin - KELVIN)
+    };
+    Some(Controller {
+        version: format!(
+            "{}.{}.{}",
+            version >> 16,
+            version >> 8 & 0xff,
+            version & 0xff
+        ),
+        volatile_write_cache: data.get(VWC)? & 1 != 0,
+        deallocates: word(ONCS)? & ONCS_DEALLOCATE != 0,
+        warning_temperature_c: celsius(WCTEMP),
+        critical_temperature_c: celsius(CCTEMP),
+    })
+}
+
+/// From the namespace's answer; `None` as for `format`.
+pub fn layout(data: &[u8]) -> Option<Layout> {
+    let used = format(data)?;
+    let word = |at: usize| {
+        data.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b))
+    };
+    let mut lba_bytes_possible: Vec<u64> = (0..=usize::from(data[NLBAF]))
+        .filter_map(|index| entry(data, index))
+        .map(|possible| 1 << possible.block_shift)
+        .collect();
+    lba_bytes_possible.sort_unstable();
+    lba_bytes_possible.dedup();
+    Some(Layout {
+        lba_bytes: 1 << used.block_shift,
+        metadata_bytes: used.metadata_bytes,
+        lba_bytes_possible,
+        blocks: word(NSZE)?,
+        blocks_allocated: word(NUSE)?,
+    })
+}
 
 /// How a namespace is formatted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +121,11 @@ pub fn format(data: &[u8]) -> Option<Format> {
     // Bits 3:0, and for more than 16 formats bits 6:5 above them.
     let many = *data.get(NLBAF)? >= 16;
     let upper = if many { usize::from(flags >> 5 & 0b11) << 4 } else { 0 };
-    let index = usize::from(flags & 0b1111) | upper;
+    entry(data, usize::from(flags & 0b1111) | upper)
+}
+
+/// A format of those that there are.
+fn entry(data: &[u8], index: usize) -> Option<Format> {
     if index >= LBAF_MAX {
         return None;
     }
@@ -86,5 +183,31 @@ mod tests {
     fn an_inactive_namespace_has_no_format() {
         assert_eq!(format(&[0; 4096]), None);
         assert_eq!(format(&[0; 100]), None);
+    }
+
+    #[test]
+    fn a_layout_lists_each_possible_size_once() {
+        let mut data = data(&[(0, 9), (8, 9), (0, 12)], 2);
+        data[NSZE..NSZE + 8].copy_from_slice(&327_680_u64.to_le_bytes());
+        data[NUSE..NUSE + 8].copy_from_slice(&7_u64.to_le_bytes());
+        let layout = layout(&data).expect("active");
+        assert_eq!((layout.lba_bytes, layout.metadata_bytes), (4096, 0));
+        assert_eq!(layout.lba_bytes_possible, [512, 4096]);
+        assert_eq!((layout.blocks, layout.blocks_allocated), (327_680, 7));
+    }
+
+    #[test]
+    fn a_controller_tells_what_it_can_do() {
+        let mut data = vec![0; 4096];
+        data[VER..VER + 4].copy_from_slice(&0x0001_0400_u32.to_le_bytes());
+        data[ONCS] = 0b100;
+        data[VWC] = 0b111;
+        data[WCTEMP..WCTEMP + 2].copy_from_slice(&343_u16.to_le_bytes());
+        let found = controller(&data).expect("whole");
+        assert_eq!(found.version, "1.4.0");
+        assert!(found.volatile_write_cache && found.deallocates);
+        assert_eq!(found.warning_temperature_c, Some(70));
+        assert_eq!(found.critical_temperature_c, None);
+        assert_eq!(controller(&data[..300]), None);
     }
 }

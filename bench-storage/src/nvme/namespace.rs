@@ -42,18 +42,19 @@ impl Namespace {
     /// namespace, the kernel has no such node for it, or it may not be used.
     pub fn of(root: &Root, target: &Target) -> Result<Self, Lack> {
         let device = whole_namespace(target)?;
-        let (name, number) = node_number(root, device)?;
-        let path = PathBuf::from(format!("/dev/{name}"));
-        let file = open(&path, number)?;
+        let (path, file) = open_generic(root, device)?;
         let refused = |error: io::Error| explain(&path, &error);
         let id = command::namespace_id(&file).map_err(refused)?;
         let data = command::identify(&file, id, identify::NAMESPACE)
             .map_err(refused)?;
         let format = identify::format(&data).ok_or_else(|| Lack {
-            reason: format!("{name} does not say how it is formatted"),
+            reason: format!(
+                "{} does not say how it is formatted",
+                path.display()
+            ),
             remedy: "a namespace that is attached and formatted".to_owned(),
         })?;
-        let block_shift = usable(&name, format)?;
+        let block_shift = usable(&path, format)?;
         Ok(Self { path, file, id, block_shift })
     }
 
@@ -74,9 +75,23 @@ impl Namespace {
     }
 }
 
+/// Opens the character device beside a namespace's block device.
+///
+/// # Errors
+/// The kernel has none, or it may not be read.
+pub(super) fn open_generic(
+    root: &Root,
+    device: &BlockDevice,
+) -> Result<(PathBuf, File), Lack> {
+    let (name, number) = node_number(root, device)?;
+    let path = PathBuf::from(format!("/dev/{name}"));
+    let file = open(&path, number)?;
+    Ok((path, file))
+}
+
 /// The name of the character device beside a block device: `ng0n1` beside
 /// `nvme0n1`.
-pub fn generic_name(device: &BlockDevice) -> Option<String> {
+fn generic_name(device: &BlockDevice) -> Option<String> {
     let name = device.name.strip_prefix("nvme")?;
     (device.kind == BlockKind::Nvme).then(|| format!("ng{name}"))
 }
@@ -146,7 +161,8 @@ fn open(path: &Path, number: DeviceNumber) -> Result<File, Lack> {
 }
 
 /// The block size, where ops are whole blocks of nothing but data.
-fn usable(name: &str, format: identify::Format) -> Result<u32, Lack> {
+fn usable(path: &Path, format: identify::Format) -> Result<u32, Lack> {
+    let name = path.display();
     let reformat = "another namespace, or, if all that is on it may be lost, \
                     another format (`nvme format`)";
     if format.metadata_bytes > 0 {
@@ -171,7 +187,7 @@ fn usable(name: &str, format: identify::Format) -> Result<u32, Lack> {
 }
 
 /// What the error of a command that was passed through means.
-fn explain(path: &Path, error: &io::Error) -> Lack {
+pub(super) fn explain(path: &Path, error: &io::Error) -> Lack {
     let name = path.display();
     let remedy = match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => {
@@ -263,7 +279,7 @@ mod tests {
     fn formats_that_cannot_be_read_plainly_are_lacking() {
         let of = |block_shift, metadata_bytes| {
             let format = identify::Format { block_shift, metadata_bytes };
-            usable("ng0n1", format)
+            usable(Path::new("/dev/ng0n1"), format)
         };
         assert_eq!(of(9, 0), Ok(9));
         assert_eq!(of(12, 0), Ok(12));

@@ -8,6 +8,7 @@
 mod created;
 mod devices;
 mod existing;
+mod facts;
 mod interrupts;
 mod place;
 mod refusals;
@@ -43,8 +44,8 @@ const NEEDS_NO_TARGET: &str = "storage/nop";
 /// both smaller.
 const WRITTEN_DIVISOR: u64 = CREATED_BYTES / WRITTEN_BYTES;
 
-/// What workers are told of the target. Also stored in `run.json`, so it
-/// holds no name that a person chose.
+/// What workers are told of the target. Parts of it are stored in `run.json`,
+/// so it holds no name that a person chose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Target {
     /// What workers open: the runner's descriptor, which they inherit, by its
@@ -125,6 +126,7 @@ struct Held {
     /// Keeps the descriptor, and with it a file without a name, alive.
     _file: File,
     target: Target,
+    facts: facts::Facts,
 }
 
 impl Session for Held {
@@ -135,6 +137,10 @@ impl Session for Held {
 
     fn label(&self) -> String {
         self.target.label.clone()
+    }
+
+    fn facts(&self) -> serde_json::Value {
+        serde_json::to_value(&self.facts).unwrap_or_default()
     }
 }
 
@@ -153,6 +159,14 @@ impl Session for Targets {
 
     fn label(&self) -> String {
         self.read.as_ref().map(Held::label).unwrap_or_default()
+    }
+
+    fn facts(&self) -> serde_json::Value {
+        let written = self.written.as_ref().and_then(|held| held.as_ref().ok());
+        serde_json::json!({
+            "read": self.read.as_ref().map(Held::facts),
+            "written": written.map(Held::facts),
+        })
     }
 
     fn own(&self, key: &str) -> Result<Option<&dyn Session>, Refusal> {
@@ -352,7 +366,7 @@ fn hold(
         .as_ref()
         .map(|device| interrupts::names(root, device))
         .unwrap_or_default();
-    let mut device = place.device;
+    let mut device = place.device.clone();
     if let Some(device) = &mut device {
         forget_names(device);
     }
@@ -362,12 +376,13 @@ fn hold(
         contents,
         access: Access::Direct,
         writable: None,
-        filesystem: place.filesystem.map(|filesystem| filesystem.kind),
+        filesystem: place.filesystem.as_ref().map(|f| f.kind.clone()),
         device,
         interrupts,
         label,
     };
-    Ok(Held { _file: file, target })
+    let facts = facts::of(root, &file, &target, &place);
+    Ok(Held { _file: file, target, facts })
 }
 
 /// Clears FD_CLOEXEC: a worker is this program, executed again.

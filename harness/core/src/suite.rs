@@ -274,10 +274,15 @@ pub struct SessionRequest {
 
 /// What one session works on. Dropping it puts everything back.
 pub trait Session: fmt::Debug {
-    /// What workers need to find the target; also stored in `run.json`.
+    /// What workers need to find the target.
     fn target(&self) -> serde_json::Value;
     /// The target's name in the CSV.
     fn label(&self) -> String;
+    /// What was found of the target, for `run.json`; nothing in it names a
+    /// person's file or a machine.
+    fn facts(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
     /// What the experiment with this key works on, where that is not what the
     /// others do, such as a file to write beside the one that is read. `None`
     /// is the session itself.

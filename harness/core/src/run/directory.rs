@@ -73,6 +73,8 @@ pub(super) fn open(
         environment: to_value(&host.environment),
         topology: to_value(&host.topology),
         devices: Host::devices(&Root::system()),
+        // Found as sessions are set up.
+        targets: Vec::new(),
         clock: json!({
             "source": host.clock.source(),
             "stamp_error_ns": host.clock.stamp_error_ns(),

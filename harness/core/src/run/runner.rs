@@ -399,6 +399,7 @@ impl Job<'_> {
             part.interrupted = tally.interrupted;
             part.finished_at_utc = Some(time::rfc3339(time::since_epoch()));
         }
+        file.targets.append(&mut tally.targets);
         file.write(&path)?;
         let (derived, _) = compare::derive_directory(&path)?;
         write_compare(&path, &derived.rows)?;

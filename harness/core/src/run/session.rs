@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use results::{
-    schema::Status,
+    schema::{Status, TargetFacts},
     writer::{BlockRows, RunWriter, WriteError},
 };
 
@@ -68,6 +68,8 @@ pub struct Tally {
     /// Targets that were refused to a suite, or to an experiment that was
     /// asked for.
     pub refusals: Vec<Refusal>,
+    /// What was found of each target.
+    pub targets: Vec<TargetFacts>,
     /// Ended by Ctrl-C.
     pub interrupted: bool,
 }
@@ -129,6 +131,11 @@ impl Stage<'_> {
                 return Ok(());
             }
         };
+        let facts = prepared.facts();
+        if !facts.is_null() {
+            let suite = suite.id.to_owned();
+            self.tally.targets.push(TargetFacts { session, suite, facts });
+        }
         for planned in experiments {
             self.begin(session, planned);
             self.experiment(session, planned, prepared.as_ref())?;

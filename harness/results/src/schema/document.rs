@@ -95,6 +95,16 @@ would write: `path`, `value`, `was`; left out where there are none), `source`,
 Parts add to it; of two findings of one check the worse stays. The checks are
 listed in `docs/doctor.md`.
 
+`targets` has one object for each time that a suite set a session up: `session`,
+`suite` and `facts`. Of the storage suite these are `read` and `written`, each
+null or with `label`, `bytes`, `filesystem`, `mount_options`, `extents` (`count`,
+`unwritten`; null for a device), `device` (as in `devices`: model, firmware, PCI
+link now and at most, node, queues, scheduler, write cache) and `nvme`, one for
+each drive at the bottom: `controller`, `namespace` (`lba_bytes` and what else it
+could be formatted with), `health` (`temperature_c`, `worn_percent` and so on,
+when the session began) and `lacks`, what could not be read and why. No serial
+numbers.
+
 ## hist/*.hlog
 
 HdrHistogram log format 1.2 with V2 compressed histograms of nanoseconds, one

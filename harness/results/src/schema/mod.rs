@@ -14,7 +14,7 @@ pub use document::{json, markdown};
 pub use params::format_params;
 pub use rows::{CompareRow, KernelRow, MetricRow, TrialRow, WindowRow};
 pub(crate) use run_file::replace_file;
-pub use run_file::{Part, RunFile, RunFileError, Settings, Tool};
+pub use run_file::{Part, RunFile, RunFileError, Settings, TargetFacts, Tool};
 pub use table::{Cell, Column, Kind, Table};
 pub use words::{
     Better, CompareMetric, CpuAccounting, LatencyKind, LoadMode, Role, Status,

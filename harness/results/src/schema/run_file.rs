@@ -43,6 +43,10 @@ pub struct RunFile {
     /// The devices and interfaces touched.
     #[serde(default)]
     pub devices: Value,
+    /// What each session worked on, as it was found; in the order in which
+    /// they were set up.
+    #[serde(default)]
+    pub targets: Vec<TargetFacts>,
     /// The clock's source, resolution and cost.
     #[serde(default)]
     pub clock: Value,
@@ -99,6 +103,17 @@ impl Default for Settings {
             confidence: 0.95,
         }
     }
+}
+
+/// What a session of a suite worked on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TargetFacts {
+    /// The session.
+    pub session: u32,
+    /// The suite.
+    pub suite: String,
+    /// What was found of its target.
+    pub facts: Value,
 }
 
 /// One process that added to the run: a suite, or a resumption of one.

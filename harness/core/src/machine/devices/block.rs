@@ -129,6 +129,14 @@ impl BlockDevice {
             BlockKind::Zram | BlockKind::Memory | BlockKind::Null
         ) || self.built_on.iter().any(BlockDevice::is_memory_backed)
     }
+
+    /// The devices at the bottom: below loop devices, device mapper and md.
+    pub fn bottom(&self) -> Vec<&BlockDevice> {
+        match self.built_on.as_slice() {
+            [] => vec![self],
+            below => below.iter().flat_map(BlockDevice::bottom).collect(),
+        }
+    }
 }
 
 /// The block device below `path`: the device itself when `path` is one (also

@@ -1,0 +1,64 @@
+//! What an NVMe drive says of itself, for the record. Best effort: what cannot
+//! be read is left out, with the reason. Serial numbers are not read.
+
+use harness::machine::{BlockDevice, Root};
+use serde::Serialize;
+
+use super::{
+    command,
+    health::{self, Health},
+    identify::{self, Controller, Layout},
+    namespace::{explain, open_generic},
+};
+
+/// A drive's own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// The kernel's name of the block device.
+    pub device: String,
+    /// What the controller can do.
+    pub controller: Option<Controller>,
+    /// How the namespace is formatted.
+    pub namespace: Option<Layout>,
+    /// Temperature and wear, when they were read.
+    pub health: Option<Health>,
+    /// What could not be read, and why.
+    pub lacks: Vec<String>,
+}
+
+/// Asks the drive that has this namespace.
+pub fn of(root: &Root, device: &BlockDevice) -> Facts {
+    let mut facts = Facts { device: device.name.clone(), ..Facts::default() };
+    let (path, node) = match open_generic(root, device) {
+        Ok(opened) => opened,
+        Err(lack) => {
+            facts.lacks.push(lack.reason);
+            return facts;
+        }
+    };
+    let id = command::namespace_id(&node);
+    let mut ask = |what: &str, answer: std::io::Result<Vec<u8>>| match answer {
+        Ok(data) => Some(data),
+        Err(error) => {
+            let reason = explain(&path, &error).reason;
+            facts.lacks.push(format!("{what}: {reason}"));
+            None
+        }
+    };
+    facts.controller = ask(
+        "identify controller",
+        command::identify(&node, 0, identify::CONTROLLER),
+    )
+    .and_then(|data| identify::controller(&data));
+    facts.namespace = ask(
+        "identify namespace",
+        id.and_then(|id| command::identify(&node, id, identify::NAMESPACE)),
+    )
+    .and_then(|data| identify::layout(&data));
+    facts.health = ask(
+        "health log",
+        command::log_page(&node, health::PAGE, health::BYTES),
+    )
+    .and_then(|data| health::parse(&data));
+    facts
+}
