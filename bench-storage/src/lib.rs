@@ -8,6 +8,8 @@
 //! `durability` and `probe` what a row may claim and what a machine can run.
 
 pub mod addresses;
+pub mod below;
+pub mod ceiling;
 pub mod checker;
 pub mod contents;
 pub mod doctor;

@@ -41,7 +41,7 @@ pub fn judge_direct(outcome: &mut Outcome, source: &Source) {
 /// States where commands went that were passed through: there is no page cache
 /// on that way, and the kernel counts none of their bytes for a process.
 pub fn state_passthrough(outcome: &mut Outcome, source: &Source) {
-    prove_medium(outcome, source);
+    judge_device(outcome, source);
     outcome.evidence.prove("direct", "yes");
     outcome.evidence.prove("command", "nvme read");
 }
@@ -104,14 +104,17 @@ pub fn judge_mapped(outcome: &mut Outcome, source: &Source) {
 
 /// States what is below the target, and how much of the bytes storage read.
 fn prove_storage(outcome: &mut Outcome, source: &Source) -> Option<Storage> {
-    prove_medium(outcome, source);
+    judge_device(outcome, source);
     let storage = storage(outcome)?;
     let percent = format!("{:.0}", storage.percent);
     outcome.evidence.prove("storage_read_percent", percent);
     Some(storage)
 }
 
-fn prove_medium(outcome: &mut Outcome, source: &Source) {
+/// States what kind of device it is, and judges whether it can have given as
+/// much.
+fn judge_device(outcome: &mut Outcome, source: &Source) {
+    source.ceiling().judge(outcome);
     if let Some(device) = &source.target().device {
         let medium =
             if device.is_memory_backed() { "memory" } else { "device" };
@@ -266,8 +269,10 @@ pub fn judge_io_wq(outcome: &mut Outcome) {
 /// that the hand-over belongs to the variant.
 pub fn state_fsync(outcome: &mut Outcome) {
     let signals = &outcome.signals;
-    let word = match signals.io_wq_cpu_ns {
-        0 => "no worker seen",
+    // Either may have been missed: a worker that has ended is not counted any
+    // more, and little time is less than the kernel's unit.
+    let word = match (signals.io_wq_threads, signals.io_wq_cpu_ns) {
+        (0, 0) => "no worker seen",
         _ => "io-wq",
     };
     outcome.evidence.prove("fsync", word);

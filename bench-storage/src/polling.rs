@@ -10,10 +10,13 @@ use harness::{
 
 use crate::target::Target;
 
-/// An op that is polled for raises no interrupt, and one that is not raises
-/// one, or shares it with a few others. What else the device did meanwhile is
-/// counted as well.
-const PER_POLLED_OP_MAX: f64 = 0.5;
+/// An op that is polled for raises no interrupt. One that is not shares its
+/// interrupt with no more ops than are in flight; half of that is the limit.
+const PER_BATCH_MAX: f64 = 0.5;
+
+/// What else the device does meanwhile is counted as well, so that at great
+/// depth fewer prove nothing.
+const PER_OP_MIN: f64 = 0.03;
 
 /// The device's interrupts up to some instant.
 #[derive(Debug)]
@@ -41,31 +44,39 @@ impl<'a> Interrupts<'a> {
             });
         let device = self.target.device.as_ref();
         let has_queues = device.and_then(|device| device.io_poll);
-        state(&mut outcome.evidence, asked, has_queues, per_op);
+        let most = (PER_BATCH_MAX / outcome.shape.depth as f64).max(PER_OP_MIN);
+        let interrupts = per_op.map(|per_op| Seen { per_op, most });
+        state(&mut outcome.evidence, asked, has_queues, interrupts);
     }
+}
+
+/// Interrupts per op, and what polled ops may have at most.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    per_op: f64,
+    most: f64,
 }
 
 fn state(
     evidence: &mut Evidence,
     asked: bool,
     has_queues: Option<bool>,
-    per_op: Option<f64>,
+    interrupts: Option<Seen>,
 ) {
-    if let Some(per_op) = per_op {
+    if let Some(Seen { per_op, .. }) = interrupts {
         evidence.prove("interrupts_per_op", format!("{per_op:.2}"));
     }
-    let word = match (asked, has_queues) {
-        (false, _) => "no",
-        (true, _) if per_op.is_some_and(|n| n > PER_POLLED_OP_MAX) => {
+    let word = match (asked, has_queues, interrupts) {
+        (false, ..) => "no",
+        (true, _, Some(Seen { per_op, most })) if per_op > most => {
             evidence.degraded.push(format!(
-                "the device raised {:.2} interrupts per op: its completions \
-                 were not polled for",
-                per_op.unwrap_or_default()
+                "the device raised {per_op:.2} interrupts per op: its \
+                 completions were not polled for"
             ));
             "ignored"
         }
-        (true, Some(true)) => "yes",
-        (true, _) => "unknown",
+        (true, Some(true), _) => "yes",
+        (true, ..) => "unknown",
     };
     evidence.prove("polled", word);
 }
@@ -123,10 +134,12 @@ mod tests {
             (true, Some(true), None, "yes", 0),
             (true, None, Some(0.0), "unknown", 0),
             (true, Some(true), Some(0.98), "ignored", 1),
+            (true, Some(true), Some(0.05), "ignored", 1),
             (false, Some(true), Some(0.98), "no", 0),
         ] {
             let mut evidence = Evidence::default();
-            state(&mut evidence, asked, queues, per_op);
+            let seen = per_op.map(|per_op| Seen { per_op, most: 0.03 });
+            state(&mut evidence, asked, queues, seen);
             let last = evidence.path.last().expect("stated");
             assert_eq!((last.0.as_str(), last.1.as_str()), ("polled", word));
             assert_eq!(evidence.degraded.len(), degraded, "{word}");

@@ -10,6 +10,7 @@ use harness::{
 
 use crate::{
     addresses::{Addresses, Pattern, Stream},
+    ceiling::Ceiling,
     checker::Checker,
     load::Load,
     page_cache::{self, Range},
@@ -29,6 +30,7 @@ pub struct Source {
     /// For reading samples again.
     second: File,
     cached_loops: Vec<String>,
+    ceiling: Ceiling,
     /// None when the page cache is passed by.
     cold: Option<Cold>,
 }
@@ -88,6 +90,7 @@ impl Source {
             .as_ref()
             .map(|device| cached_loops(&trial.root, device))
             .unwrap_or_default();
+        let ceiling = Ceiling::of(&trial.root, target.device.as_ref());
         Ok(Self {
             target,
             load,
@@ -95,6 +98,7 @@ impl Source {
             files,
             second,
             cached_loops,
+            ceiling,
             cold: None,
         })
     }
@@ -153,6 +157,11 @@ impl Source {
     /// cache, where this process's own flags and counters do not reach.
     pub fn cached_loops(&self) -> &[String] {
         &self.cached_loops
+    }
+
+    /// What the trial cannot exceed.
+    pub fn ceiling(&self) -> &Ceiling {
+        &self.ceiling
     }
 
     /// The reads of one thread out of `streams`.

@@ -16,9 +16,14 @@ use harness::{
     measure::trial::{Evidence, Outcome},
 };
 
-use device::{Cache, Counts, Seen, counts, leaves, seen};
+use device::Cache;
 
-use crate::{extents, sink::Sink, target::Target};
+use crate::{
+    below::{Counts, Seen, counts, seen},
+    extents,
+    sink::Sink,
+    target::Target,
+};
 
 /// Below this share of what the writes should have caused, it is missing.
 const SHARE_MIN: f64 = 0.95;
@@ -112,7 +117,8 @@ impl Case<'_> {
             evidence.prove("medium", "unknown");
             return;
         };
-        let homeless = leaves(Some(device))
+        let homeless = device
+            .bottom()
             .into_iter()
             .find(|leaf| leaf.kind == BlockKind::Loop);
         let word = if device.is_memory_backed() {
@@ -313,7 +319,11 @@ mod tests {
             writes: 1_000.0,
             bytes: 4_096_000.0,
             means,
-            seen: Seen { flushes, bytes_written: Some(4_096_000.0) },
+            seen: Seen {
+                flushes,
+                bytes_written: Some(4_096_000.0),
+                ..Seen::default()
+            },
         };
         let mut evidence = Evidence::default();
         case.state(&mut evidence);
@@ -417,6 +427,7 @@ mod tests {
             seen: Seen {
                 flushes: Some(1_000.0),
                 bytes_written: Some(409_600.0),
+                ..Seen::default()
             },
         };
         let mut evidence = Evidence::default();

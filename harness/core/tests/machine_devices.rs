@@ -5,8 +5,8 @@ mod machine_support;
 use std::path::{Path, PathBuf};
 
 use harness::machine::{
-    BlockDevice, NumaNode, Root, block_device_of, block_devices, devices,
-    devices::BlockKind, filesystem_of, network_interfaces,
+    BlockDevice, NumaNode, PciLink, Root, block_device_of, block_devices,
+    devices, devices::BlockKind, filesystem_of, network_interfaces,
 };
 use machine_support::*;
 
@@ -120,6 +120,27 @@ fn an_nvme_ssd() {
     let link = ssd.pci.as_ref().expect("a link");
     assert_eq!((link.current_width, link.max_width), (Some(2), Some(4)));
     assert!(link.is_degraded());
+}
+
+#[test]
+fn a_link_carries_what_its_encoding_leaves() {
+    let of = |speed: &str, width: u32| PciLink {
+        current_speed: Some(speed.to_owned()),
+        max_speed: None,
+        current_width: Some(width),
+        max_width: None,
+    };
+    for (speed, width, megabytes) in [
+        ("2.5 GT/s PCIe", 1, 250),
+        ("5.0 GT/s PCIe", 4, 2_000),
+        ("8.0 GT/s PCIe", 4, 3_938),
+        ("32.0 GT/s PCIe", 4, 15_754),
+        ("64.0 GT/s PCIe", 4, 30_250),
+    ] {
+        let rate = of(speed, width).bytes_per_second().expect("known");
+        assert_eq!((rate / 1e6).round(), f64::from(megabytes), "{speed}");
+    }
+    assert_eq!(of("Unknown", 4).bytes_per_second(), None);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What a run keeps and says of the machine's fitness.
+//! What a run keeps of its targets, and keeps and says of the machine's
+//! fitness.
 
 mod support;
 
@@ -7,9 +8,14 @@ use results::schema::RunFile;
 use support::{Run, scratch};
 
 #[test]
-fn a_run_keeps_the_findings_and_heads_its_tables_with_the_verdict() {
+fn a_run_keeps_what_was_found_and_heads_its_tables_with_the_verdict() {
     let run = Run::start(scratch(), "good", &["blocks=6"]);
     let file = RunFile::read(&run.directory()).expect("run.json");
+    let [target] = file.targets.as_slice() else {
+        panic!("one session of one suite: {:?}", file.targets);
+    };
+    assert_eq!((target.session, target.suite.as_str()), (1, "fixture"));
+    assert_eq!(target.facts["on_fire"], false);
     let report: Report =
         serde_json::from_value(file.doctor).expect("the doctor's report");
     assert!(report.findings.len() > 50, "{}", report.findings.len());

@@ -130,6 +130,11 @@ impl BlockDevice {
         ) || self.built_on.iter().any(BlockDevice::is_memory_backed)
     }
 
+    /// Whether an emulator plays it, so that its link is a fiction.
+    pub fn is_emulated(&self) -> bool {
+        self.model.as_ref().is_some_and(|model| model.starts_with("QEMU"))
+    }
+
     /// The devices at the bottom: below loop devices, device mapper and md.
     pub fn bottom(&self) -> Vec<&BlockDevice> {
         match self.built_on.as_slice() {

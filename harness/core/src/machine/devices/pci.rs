@@ -31,6 +31,20 @@ impl PciLink {
         Some(format!("{speed} x{}", self.current_width?))
     }
 
+    /// What the lanes in use carry at most: no packet could be all payload.
+    pub fn bytes_per_second(&self) -> Option<f64> {
+        let transfers = gigatransfers(self.current_speed.as_deref())? * 1e9;
+        // PCI Express base specification: 8b/10b up to 5 GT/s, 128b/130b up
+        // to 32 GT/s, and FLITs with 242 of 256 bytes from 64 GT/s on.
+        let share = match transfers {
+            t if t <= 5e9 => 8.0 / 10.0,
+            t if t <= 32e9 => 128.0 / 130.0,
+            _ => 242.0 / 256.0,
+        };
+        let lanes = f64::from(self.current_width?);
+        Some(transfers * share * lanes / 8.0)
+    }
+
     /// Whether the link is known to be slower or narrower than it could be.
     pub fn is_degraded(&self) -> bool {
         let differs = |now: Option<f64>, best: Option<f64>| {
