@@ -174,6 +174,52 @@ def really_polled(bench):
              f"{len(queues)} reads came over poll queues")
 
 
+def passed_through(bench):
+    """Commands passed through bring what the block layer brings, polled or not.
+
+    Each block is read again by a plain call in the run itself; which queues
+    the commands arrive at is told by QEMU, as in `really_polled`.
+    """
+    # Zeros would be right wherever they came from.
+    bench.machine.ask(
+        "(while cat /bin/bypass; do :; done) 2>/dev/null |"
+        "dd of=/dev/lab/disk1 bs=1M 2>/dev/null; sync", 180)
+    log = bench.machine.directory / "qemu.log"
+    for target, lba in (("/dev/lab/disk0", 4096), ("/dev/lab/disk1", 512)):
+        before = log.stat().st_size
+        bench.machine.qmp("trace-event-set-state", name="pci_nvme_io_cmd",
+                          enable=True)
+        rows = bench.run(*SHORT, "--target", target,
+                         "storage/ladder/uring-passthru*", "depth=32")
+        bench.machine.qmp("trace-event-set-state", name="pci_nvme_io_cmd",
+                          enable=False)
+        with log.open(errors="replace") as file:
+            file.seek(before)
+            queues = [int(queue) > 4 for queue in re.findall(
+                r"pci_nvme_io_cmd .*sqid (\d+) opc 0x2", file.read())]
+        claimed = {"yes": 0, "no": 0}
+        for variant in ("uring-passthru", "uring-passthru-buffers",
+                        "uring-passthru-iopoll"):
+            for row in rows.ran(variant):
+                seen = path(row)
+                wanted = {"command": "nvme read", "direct": "yes",
+                          "lba_bytes": str(lba),
+                          "polled": "yes" if "iopoll" in variant else "no",
+                          "fixed_buffers":
+                              "no" if variant == "uring-passthru" else "yes"}
+                must(wanted.items() <= seen.items(), f"{variant}: {told(row)}")
+                claimed[seen["polled"]] += int(row["ops"])
+        must(sum(queues) >= claimed["yes"]
+             and len(queues) - sum(queues) >= claimed["no"],
+             f"{target}: reads claimed as polled or not: {claimed}; over poll "
+             f"queues came {sum(queues)} of {len(queues)}")
+        run = json.loads((newest(bench.machine.share / "results") /
+                          "run.json").read_text())
+        (drive,) = run["targets"][0]["facts"]["read"]["nvme"]
+        must(not drive["lacks"] and drive["namespace"]["lba_bytes"] == lba
+             and drive["health"]["temperature_c"] > 0, f"{target}: {drive}")
+
+
 def other_node(bench):
     """On CPUs of the other node, memory is bound there and checked."""
     rows = bench.run(*SHORT, "--cpus", "2-3", "--target", "/dev/lab/disk1",
@@ -274,13 +320,15 @@ def kernel_is_content(bench):
 
 QUICK = {
     "newest": [machine_is_described, doctor_says_emulated, created_file,
-               really_polled, other_node, across_nodes, kernel_is_content],
+               really_polled, passed_through, other_node, across_nodes,
+               kernel_is_content],
 }
 # The oldest kernel that is looked after: what it lacks is skipped.
 FULL = {
     "newest": [*QUICK["newest"][:-1], bad_sector, killed, unplugged,
                kernel_is_content],
-    "6.1": [machine_is_described, old_kernel, really_polled, other_node,
+    "6.1": [machine_is_described, old_kernel, really_polled, passed_through,
+            other_node,
             bad_sector, killed, unplugged, kernel_is_content],
 }
 
