@@ -128,6 +128,7 @@ fn the_suite_needs_nothing_and_touches_nothing() {
         run_id: 2,
         experiments: Vec::new(),
         allow_destroy: None,
+        interfaces: None,
     };
     let session = (bench_ipc::SUITE.prepare)(&request).expect("session");
     assert!(session.target().is_null());

@@ -7,7 +7,7 @@ use crate::{
     rtt, stream,
     ways::{
         Flow, Link,
-        af_xdp::{AfXdpGeneric, AfXdpNative},
+        af_xdp::{AfXdpGeneric, AfXdpNative, AfXdpZeroCopy},
         mmsg::Mmsg,
         socket_blocking::SocketBlocking,
         socket_spin::SocketSpin,
@@ -27,7 +27,7 @@ fn rtt() -> Experiment {
     use Role::{Baseline, Contender};
     Experiment {
         id: "net/rtt",
-        about: "round trip of a frame over a veth pair and back",
+        about: "round trip of a frame over a link and back",
         params: Params::new().with("op_bytes", 64),
         tags: &["core", "latency", "noise:socket-spin"],
         cpus: TWO_CPUS,
@@ -39,6 +39,7 @@ fn rtt() -> Experiment {
             rtt_of::<UringSpin>(Contender),
             rtt_of::<AfXdpNative>(Contender),
             rtt_of::<AfXdpGeneric>(Contender),
+            rtt_of::<AfXdpZeroCopy>(Contender),
         ],
     }
 }
@@ -47,7 +48,7 @@ fn stream_64() -> Experiment {
     use Role::{Baseline, Contender};
     Experiment {
         id: "net/stream-64",
-        about: "frames per second that arrive over a veth pair, one queue",
+        about: "frames per second that arrive over a link, one queue",
         params: Params::new().with("op_bytes", 64).with("queues", 1),
         tags: &["core", "throughput"],
         cpus: TWO_CPUS,
@@ -59,6 +60,7 @@ fn stream_64() -> Experiment {
             stream_of::<Uring>(Contender),
             stream_of::<AfXdpNative>(Contender),
             stream_of::<AfXdpGeneric>(Contender),
+            stream_of::<AfXdpZeroCopy>(Contender),
         ],
     }
 }

@@ -42,6 +42,13 @@ impl Ledger {
         }
     }
 
+    /// What is left over ended where nobody counts it for us: on a wire, in a
+    /// switch, or in a card, each of whose drivers has names of its own.
+    pub fn drop_the_rest(&mut self, name: &'static str) {
+        let rest = self.sent.saturating_sub(self.delivered + self.dropped());
+        self.drop(name, rest);
+    }
+
     /// Two independent counters that have to agree.
     pub fn agree(&mut self, what: &str, ours: u64, kernels: u64) {
         if ours != kernels {

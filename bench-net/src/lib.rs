@@ -7,6 +7,7 @@
 //! | [`ways`] | one file per way to move frames |
 //! | [`rtt`], [`stream`] | the two questions, generic over the ways |
 //! | [`lab`] | the link: two namespaces without a name, a veth pair |
+//! | [`wire`] | or two interfaces of this machine, named by the user |
 //! | [`frame`], [`arrivals`] | what a frame carries, and how it is checked |
 //! | [`ledger`], [`settle`] | sent = delivered + dropped by name |
 //! | [`xdp`] | AF_XDP sockets and their filter |
@@ -16,7 +17,8 @@
 //!
 //! **Invariants.** Every frame is checked by the thread that receives it, and
 //! every frame sent is accounted for when a trial ends, or the trial is wrong.
-//! Nothing outside the two namespaces is touched. Nothing here prints.
+//! Nothing outside the two namespaces is touched but interfaces that the user
+//! named. Nothing here prints.
 
 pub mod arrivals;
 pub mod doctor;
@@ -31,9 +33,10 @@ pub mod stream;
 #[cfg(test)]
 mod testing;
 pub mod ways;
+pub mod wire;
 pub mod xdp;
 
-use harness::suite::{Forecast, NoTarget, Suite};
+use harness::suite::Suite;
 
 /// The suite. It needs two CPUs, and a network namespace or the right to make
 /// a user namespace.
@@ -41,8 +44,8 @@ pub const SUITE: Suite = Suite {
     id: "net",
     about: "packets by socket, io_uring and AF_XDP",
     experiments: experiments::all,
-    prepare: |_| Ok(Box::new(NoTarget)),
-    forecast: |_| Ok(Forecast::default()),
+    prepare: wire::prepare,
+    forecast: wire::forecast,
     checks: doctor::checks,
     devices: |_| Vec::new(),
 };

@@ -3,23 +3,24 @@
 
 use harness::suite::Availability;
 
-use crate::lab::{Lab, LabError, LabSpec, child};
+use crate::lab::{Lab, LabError, LabSpec, Wire, child};
 
 /// Separates reason and remedy in what the child says.
 const SEPARATOR: char = '\n';
 
 /// Makes such a lab in a child and lets it go.
-pub fn lab(spec: &LabSpec) -> Availability {
-    in_lab(spec, |_| Availability::Available)
+pub fn lab(spec: &LabSpec, wire: &Wire) -> Availability {
+    in_lab(spec, wire, |_| Availability::Available)
 }
 
 /// The same, and tries something there.
 pub fn in_lab(
     spec: &LabSpec,
+    wire: &Wire,
     attempt: impl FnOnce(&Lab) -> Availability,
 ) -> Availability {
     let said = child::run(|| {
-        let tried = match Lab::new(spec) {
+        let tried = match Lab::new(spec, wire) {
             Ok(lab) => attempt(&lab),
             Err(error) => error.into(),
         };
@@ -53,7 +54,7 @@ mod tests {
         let said = child::run(|| {
             testing::without_rights();
             testing::refuse_call(libc::SYS_unshare, None, libc::EPERM);
-            match lab(&LabSpec::default()) {
+            match lab(&LabSpec::default(), &Wire::Veth) {
                 Availability::Available => Vec::new(),
                 Availability::Unavailable { reason, remedy } => {
                     format!("{reason}|{remedy}").into_bytes()
@@ -73,7 +74,7 @@ mod tests {
             std::fs::read_link("/proc/thread-self/ns/net").expect("namespace")
         };
         let before = namespace();
-        let _ = lab(&LabSpec::default());
+        let _ = lab(&LabSpec::default(), &Wire::Veth);
         assert_eq!(namespace(), before);
     }
 }

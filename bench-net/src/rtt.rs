@@ -29,6 +29,7 @@ use crate::{
     ledger::{Ledger, metric},
     settle::{self, Books},
     ways::{End, Link},
+    wire,
 };
 
 /// Ways that poll pause once between polls: the answer is due within
@@ -45,7 +46,7 @@ const LAST_FRAME_PATIENCE: Duration = Duration::from_secs(2);
 /// There is no lab, a frame was lost or wrong, or the account does not
 /// balance.
 pub fn worker<L: Link>(trial: &Trial) -> Result<Outcome, TrialError> {
-    let lab = Arc::new(Lab::new(&L::lab_spec())?);
+    let lab = Arc::new(Lab::new(&L::lab_spec(), &wire::of_trial(trial)?)?);
     closed::run(trial, shape(&lab), |_| Pinger::<L>::start(trial, &lab))
 }
 
@@ -132,10 +133,11 @@ impl<L: Link> Pinger<L> {
         }
         lab.enter(Side::A)?;
         let end = L::open(lab, Side::A, &waiter)?;
+        lab.wait_for_carrier()?;
         if L::SPINNING {
             evidence.prove("wait", WAIT);
         }
-        settle::prove_lab(lab, &mut evidence);
+        settle::prove_lab(lab, &mut evidence)?;
         end.prove(&mut evidence);
         Ok(Self {
             lab: Arc::clone(lab),

@@ -14,7 +14,7 @@ use harness::{
 use crate::{
     arrivals::Tally,
     frame::PAYLOAD_BYTES_U32,
-    lab::{Counts, Lab, LabError, Side},
+    lab::{Counts, Lab, LabError, Side, Wire},
     ledger::Ledger,
     ways::{Accounts, Way},
 };
@@ -29,6 +29,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// since.
 #[derive(Clone, Debug)]
 pub struct Books {
+    wire: Wire,
     opened: [Counts; 2],
     since: [Counts; 2],
 }
@@ -39,7 +40,8 @@ impl Books {
     /// # Errors
     /// The kernel's counters cannot be read.
     pub fn open(lab: &Lab) -> Result<Self, LabError> {
-        Ok(Self { opened: look(lab)?, since: Default::default() })
+        let wire = lab.wire().clone();
+        Ok(Self { wire, opened: look(lab)?, since: Default::default() })
     }
 
     /// Looks until the accounts balance or patience is at an end; then they
@@ -77,7 +79,9 @@ impl Books {
     ) -> Ledger {
         let [sender, receiver] = &self.since;
         let mut ledger = Ledger::new("there", sent, tally);
-        let sides = Accounts { sender, sender_own, receiver, receiver_own };
+        let wire = &self.wire;
+        let sides =
+            Accounts { wire, sender, sender_own, receiver, receiver_own };
         W::account(&mut ledger, &sides);
         ledger
     }
@@ -92,7 +96,9 @@ impl Books {
     ) -> Ledger {
         let [receiver, sender] = &self.since;
         let mut ledger = Ledger::new("back", sent, tally);
-        let sides = Accounts { sender, sender_own, receiver, receiver_own };
+        let wire = &self.wire;
+        let sides =
+            Accounts { wire, sender, sender_own, receiver, receiver_own };
         W::account(&mut ledger, &sides);
         ledger
     }
@@ -119,11 +125,26 @@ fn softirq(root: &Root) -> &'static str {
 }
 
 /// States what kind of link it is.
-pub fn prove_lab(lab: &Lab, evidence: &mut Evidence) {
-    evidence.prove("link", "veth");
-    evidence.prove("softirq", softirq(&Root::system()));
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn prove_lab(lab: &Lab, evidence: &mut Evidence) -> Result<(), LabError> {
+    match lab.wire() {
+        Wire::Veth => {
+            evidence.prove("link", "veth");
+            evidence.prove("softirq", softirq(&Root::system()));
+        }
+        // Softirqs run where the card's interrupts are sent to.
+        Wire::Interfaces(_) => {
+            let [a, b] = [lab.driver(Side::A)?, lab.driver(Side::B)?];
+            let same = a == b;
+            evidence.prove("link", if same { a } else { format!("{a}+{b}") });
+            evidence.prove("softirq", "unknown");
+        }
+    }
     evidence.prove("ip", lab.ip_version());
     evidence.prove("frame_bytes", lab.frame_bytes(PAYLOAD_BYTES_U32));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use crate::{
     ledger::{Ledger, metric},
     settle::{self, Books},
     ways::{Flow, Numbered, Receiver, Sender},
+    wire,
 };
 
 /// As for round trips: a frame is due within a microsecond.
@@ -46,7 +47,7 @@ const FRAMES_PER_ROUND: u64 = 64;
 /// # Errors
 /// There is no lab, frames stopped to come, or the account does not balance.
 pub fn worker<F: Flow>(trial: &Trial) -> Result<Outcome, TrialError> {
-    let lab = Arc::new(Lab::new(&F::lab_spec())?);
+    let lab = Arc::new(Lab::new(&F::lab_spec(), &wire::of_trial(trial)?)?);
     closed::run(trial, shape::<F>(&lab)?, |_| Drain::<F>::start(trial, &lab))
 }
 
@@ -104,13 +105,14 @@ impl<F: Flow> Drain<F> {
         if F::SPINNING {
             evidence.prove("wait", WAIT);
         }
-        settle::prove_lab(lab, &mut evidence);
+        settle::prove_lab(lab, &mut evidence)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (told, theirs) = (Arc::clone(&stop), Arc::clone(lab));
         let (ready, opened) = mpsc::channel();
         let mut peer = Peer::start(trial, &lifeline, move || {
             theirs.enter(Side::A)?;
             let sender = F::sender(&theirs, &waiter)?;
+            theirs.wait_for_carrier()?;
             // The receiver waits for this; it cannot be gone.
             let _ = ready.send(());
             let frames = Numbered::new(series);

@@ -19,7 +19,7 @@ use seccompiler::{
 };
 
 use crate::{
-    lab::{Lab, LabError, LabSpec, child},
+    lab::{Lab, LabError, LabSpec, Wire, child},
     ways::Way,
 };
 
@@ -81,7 +81,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 /// says so and does nothing.
 pub(crate) fn with_lab(check: impl FnOnce(Lab)) {
     in_child(|| {
-        let lab = Lab::new(&LabSpec::default())?;
+        let lab = Lab::new(&LabSpec::default(), &Wire::Veth)?;
         check(lab);
         Ok(())
     });

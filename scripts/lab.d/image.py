@@ -1,6 +1,7 @@
 """The guest's initial RAM disk: busybox, modules, and the script `init`."""
 import lzma
 import re
+import subprocess
 from pathlib import Path
 
 from packages import command
@@ -16,8 +17,15 @@ class Archive:
     def __init__(self):
         self.data = bytearray()
         self.count = 0
+        self.names = set()
 
     def add(self, name, mode, content=b""):
+        """Adds it once, behind the directories that it lies in."""
+        if name in self.names:
+            return
+        self.names.add(name)
+        if "/" in name:
+            self.add(name.rpartition("/")[0], DIRECTORY)
         self.count += 1
         path = name.encode() + b"\0"
         fields = (self.count, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0,
@@ -59,6 +67,17 @@ def in_order(modules, wanted):
     return list(ordered.items())
 
 
+def libraries(program):
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True,
+                            check=False).stdout
+    return re.findall(r"(/\S+) \(0x", listed)
+
+
+def mac(number, end):
+    """The address by which the guest knows a card."""
+    return f"52:54:00:00:{number:02x}:{end:02x}"
+
+
 def initramfs(guest, kernel):
     archive = Archive()
     for directory in ("bin", "etc", "modules"):
@@ -72,6 +91,14 @@ def initramfs(guest, kernel):
     for name, data in in_order(kernel.modules, guest["modules"]["load"]):
         archive.add(f"modules/{name}.ko", FILE, data)
         lines.append(f"{name}.ko {parameters.get(name, '')}\n")
+    for name in guest["tools"]:
+        program = command(name)
+        archive.add(f"bin/{name}", FILE, Path(program).read_bytes())
+        for path in libraries(program):
+            archive.add(path.lstrip("/"), FILE, Path(path).read_bytes())
+    nics = [f"{mac(number, end)} {nic['name']}{end}\n"
+            for number, nic in enumerate(guest["nic"]) for end in range(2)]
+    archive.add("etc/lab-nics", FILE, "".join(nics).encode())
     drives = [f"{drive['name']} {drive.get('filesystem', '')}\n"
               for drive in guest["nvme"]]
     archive.add("etc/lab-modules", FILE, "".join(lines).encode())

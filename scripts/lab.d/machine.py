@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from image import initramfs
+from image import initramfs, mac
 from packages import command
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -62,6 +62,19 @@ def arguments(guest, kernel, nodes):
             "-device", f"pxb-pcie,id=bridge{number},bus=pcie.0,"
                        f"numa_node={number},bus_nr={64 * (number + 1)}",
         ]
+    for number, nic in enumerate(guest["nic"]):
+        for end in range(2):
+            name = f"{nic['name']}{end}"
+            line += [
+                "-netdev", f"hubport,hubid={number},id={name}",
+                # Two igb below one port would share what they may not.
+                "-device", f"pcie-root-port,id=port-{name},"
+                           f"chassis={32 + 2 * number + end},"
+                           f"slot={32 + 2 * number + end},bus=bridge{end}",
+                "-device", f"{nic['model']},id=nic-{name},netdev={name},"
+                           f"mac={mac(number, end)},bus=port-{name}"
+                           + rom(nic),
+            ]
     for slot, drive in enumerate(guest["nvme"], start=1):
         name, lba = drive["name"], drive["lba_bytes"]
         line += [
@@ -75,6 +88,11 @@ def arguments(guest, kernel, nodes):
                        f"logical_block_size={lba},physical_block_size={lba}",
         ]
     return line
+
+
+def rom(nic):
+    """Nothing is started over the network; igb brings no program for it."""
+    return ",romfile=" if nic["model"].startswith("virtio") else ""
 
 
 def medium(drive):
@@ -98,7 +116,10 @@ def make_drives(guest, directory):
     for drive in guest["nvme"]:
         image = directory / f"{drive['name']}.image"
         with image.open("wb") as file:
-            file.truncate(drive["size_mib"] << 20)
+            if "bad_sector" in drive:
+                file.write(os.urandom(drive["size_mib"] << 20))
+            else:
+                file.truncate(drive["size_mib"] << 20)
         if "filesystem" in drive:
             subprocess.run(
                 [command(f"mkfs.{drive['filesystem']}"), "-q", "-F", "-b",
@@ -194,7 +215,12 @@ class Machine:
                 data = self.jobs.recv(65536)
             except TimeoutError:
                 continue
+            except ConnectionError:
+                data = b""
             if not data:
+                # What QEMU said in ending is more to the point, if it did.
+                time.sleep(0.5)
+                self.must_run()
                 raise Failed("the guest is gone; its console ends so:\n"
                              + self.console_tail())
             self.pending += data

@@ -47,16 +47,47 @@ def command(name):
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
-def need_commands():
+def qemu_has(model):
+    """Whether QEMU is here and can emulate that device."""
+    qemu = command("qemu-system-x86_64")
+    return bool(qemu) and f'"{model}"' in subprocess.run(
+        [qemu, "-device", "help"], capture_output=True, text=True,
+        check=False).stdout
+
+
+def newer_qemu(settings):
+    """Debian 12 has QEMU 7, which knows no igb; its backports have one that
+    does. Without it the lab goes on as it is."""
+    if qemu_has("igb") or os.geteuid() != 0 or not command("apt-get"):
+        return
+    release = re.search(r"^VERSION_CODENAME=(\w+)",
+                        Path("/etc/os-release").read_text(), re.MULTILINE)
+    suite = f"{release.group(1)}-backports" if release else ""
+    if suite not in settings["suites"]:
+        return
+    try:
+        archive = Archive(settings)
+        archive.update()
+        archive.apt("apt-get", "install", "--yes", "--no-install-recommends",
+                    "--target-release", suite, "-oDpkg::Use-Pty=0",
+                    "-oDir::State::status=/var/lib/dpkg/status",
+                    COMMANDS["qemu-system-x86_64"])
+    except (Missing, subprocess.SubprocessError) as error:
+        print(f"lab: no newer QEMU: {error}", flush=True)
+
+
+def need_commands(settings, tools):
     """Installs what is missing where that is allowed, or lists it."""
-    absent = {c: p for c, p in COMMANDS.items() if not command(c)}
+    newer_qemu(settings)
+    wanted = COMMANDS | tools
+    absent = {c: p for c, p in wanted.items() if not command(c)}
     if absent and os.geteuid() == 0 and command("apt-get"):
         environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
         for arguments in (["update"], ["install", "--yes",
                           "--no-install-recommends", *absent.values()]):
             subprocess.run(["apt-get", "-qq", *arguments], env=environment,
                            stdout=subprocess.DEVNULL, check=False)
-        absent = {c: p for c, p in COMMANDS.items() if not command(c)}
+        absent = {c: p for c, p in wanted.items() if not command(c)}
     if absent:
         raise Missing("missing here, by Debian package: "
                       + ", ".join(f"{p} (for {c})" for c, p in absent.items()))
@@ -81,8 +112,10 @@ class Archive:
             "Acquire::Languages": "none",
         }
         flags = [f"-o{key}={value}" for key, value in options.items()]
+        environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
         done = subprocess.run([program, "-q", *flags, *arguments], cwd=cwd,
-                              capture_output=True, text=True, timeout=600)
+                              env=environment, capture_output=True, text=True,
+                              timeout=600)
         if done.returncode != 0:
             raise Missing(f"{program} {arguments[0]}: {done.stderr.strip()}")
         return done.stdout

@@ -41,6 +41,16 @@ pub enum LabError {
         /// The name.
         name: String,
     },
+    /// A named interface cannot be lent to the lab.
+    #[error("interface {name} {why}")]
+    NotLent {
+        /// The interface.
+        name: String,
+        /// What is in the way.
+        why: String,
+        /// What would change it.
+        remedy: &'static str,
+    },
     /// The frame does not fit.
     #[error(
         "an MTU of {mtu} bytes is too small for frames that carry {needed}"
@@ -100,7 +110,8 @@ impl LabError {
     /// The next step.
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::UserNamespace { remedy, .. }
+            Self::NotLent { remedy, .. }
+            | Self::UserNamespace { remedy, .. }
             | Self::NetworkNamespace { remedy, .. } => remedy,
             Self::Enter(_) => {
                 "allow setns in the seccomp profile, or run outside the \

@@ -1,18 +1,24 @@
-//! What only ethtool's ioctl gives: offloads, and the driver's own counters.
+//! What only an ioctl gives: offloads, the driver, its own counters, and an
+//! address without a dump of all.
 //!
 //! Layouts and numbers are from `linux/ethtool.h`.
 
 use std::{
     io,
+    net::{Ipv4Addr, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
 };
 
 use super::error::LabError;
 
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+/// `struct ethtool_drvinfo` has 196 bytes.
+const DRIVER_INFO_WORDS: usize = 49;
 const ETHTOOL_STXCSUM: u32 = 0x17;
 const ETHTOOL_GGRO: u32 = 0x2b;
 const ETHTOOL_SGRO: u32 = 0x2c;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSTATS: u32 = 0x1d;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
@@ -27,7 +33,7 @@ const COUNTERS_MAX: u32 = 4_096;
 #[derive(Debug)]
 pub(super) struct Ethtool {
     socket: OwnedFd,
-    name: &'static str,
+    name: String,
 }
 
 /// `struct ethtool_value`.
@@ -35,6 +41,17 @@ pub(super) struct Ethtool {
 struct Value {
     command: u32,
     data: u32,
+}
+
+/// `struct ethtool_channels`.
+#[repr(C)]
+struct Channels {
+    command: u32,
+    most: [u32; 4],
+    receive: u32,
+    transmit: u32,
+    other: u32,
+    combined: u32,
 }
 
 /// `struct ethtool_sset_info` asking for one set.
@@ -48,7 +65,7 @@ struct SetInfo {
 
 impl Ethtool {
     /// An interface of the namespace in which the socket was made.
-    pub(super) fn new(socket: OwnedFd, name: &'static str) -> Self {
+    pub(super) fn new(socket: OwnedFd, name: String) -> Self {
         Self { socket, name }
     }
 
@@ -72,6 +89,43 @@ impl Ethtool {
         unsafe { self.call(&raw mut value) }
             .map_err(|e| self.refused("generic receive offload", e))?;
         Ok(value.data != 0)
+    }
+
+    /// Who drives the interface.
+    pub(super) fn driver(&self) -> Result<String, LabError> {
+        let mut words = [0_u32; DRIVER_INFO_WORDS];
+        words[0] = ETHTOOL_GDRVINFO;
+        // SAFETY: the command writes a `struct ethtool_drvinfo`, which has
+        // this size.
+        unsafe { self.call(words.as_mut_ptr()) }
+            .map_err(|e| self.refused("driver", e))?;
+        // Behind the command: a text of 32 bytes.
+        let text: Vec<u8> = words[1..9]
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .take_while(|byte| *byte != 0)
+            .collect();
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Queues that share what arrives; 1 where the driver knows no other
+    /// number.
+    pub(super) fn receive_queues(&self) -> Result<u32, LabError> {
+        let mut channels = Channels {
+            command: ETHTOOL_GCHANNELS,
+            most: [0; 4],
+            receive: 0,
+            transmit: 0,
+            other: 0,
+            combined: 0,
+        };
+        // SAFETY: the command writes a `struct ethtool_channels`, which this
+        // is.
+        match unsafe { self.call(&raw mut channels) } {
+            Ok(()) => Ok(channels.receive + channels.combined),
+            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(1),
+            Err(e) => Err(self.refused("channels", e)),
+        }
     }
 
     fn set(
@@ -149,8 +203,8 @@ impl Ethtool {
         first[4..].copy_from_slice(&head[1].to_ne_bytes());
         words[0] = u64::from_ne_bytes(first);
         // SAFETY: the kernel writes as many values as the driver has, which
-        // the vector has room for: the number of a veth's counters is fixed
-        // when it is made.
+        // the vector has room for: the number of counters hangs on the number
+        // of queues, which nobody changes on an interface of the lab.
         unsafe { self.call(words.as_mut_ptr()) }?;
         Ok(words.split_off(1))
     }
@@ -161,12 +215,7 @@ impl Ethtool {
     /// `data` must point to the structure that its command field names, with
     /// all the room that the kernel will write to.
     unsafe fn call<T>(&self, data: *mut T) -> io::Result<()> {
-        // SAFETY: an all-zero ifreq is a valid value of that C structure.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        for (place, byte) in request.ifr_name.iter_mut().zip(self.name.bytes())
-        {
-            *place = byte.cast_signed();
-        }
+        let mut request = naming(&self.name);
         request.ifr_ifru.ifru_data = data.cast();
         // SAFETY: the request names an interface and points to the caller's
         // structure, which is live and large enough by this function's
@@ -178,6 +227,49 @@ impl Ethtool {
     }
 
     fn refused(&self, what: &'static str, source: io::Error) -> LabError {
-        LabError::Ethtool { what, name: self.name.to_owned(), source }
+        LabError::Ethtool { what, name: self.name.clone(), source }
     }
+}
+
+/// The IPv4 address of an interface of the calling thread's namespace, if it
+/// has one.
+pub(super) fn ipv4_address(name: &str) -> io::Result<Option<Ipv4Addr>> {
+    let Ok(socket) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)) else {
+        // A kernel without IPv4.
+        return Ok(None);
+    };
+    let mut request = naming(name);
+    // SAFETY: the request names an interface and has room for an address.
+    let status = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCGIFADDR as libc::Ioctl,
+            &raw mut request,
+        )
+    };
+    if status < 0 {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::EADDRNOTAVAIL) => Ok(None),
+            _ => Err(error),
+        };
+    }
+    // SAFETY: the kernel has just written a socket address there; all its
+    // bytes are initialised (`naming`).
+    let address = unsafe { request.ifr_ifru.ifru_addr };
+    // `struct sockaddr_in`: behind the port, which is the first two bytes.
+    let [_, _, a, b, c, d, ..] = address.sa_data.map(i8::cast_unsigned);
+    Ok(Some(Ipv4Addr::new(a, b, c, d)))
+}
+
+/// A request about an interface, with all else zero.
+fn naming(name: &str) -> libc::ifreq {
+    // SAFETY: an all-zero ifreq is a valid value of that C structure.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    let places = request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1);
+    for (place, byte) in places.zip(name.bytes()) {
+        *place = byte.cast_signed();
+    }
+    request
 }

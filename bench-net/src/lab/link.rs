@@ -36,8 +36,7 @@ pub(super) struct End {
 pub(super) fn create(
     netlink: &mut Netlink,
     spec: &LabSpec,
-    near: End,
-    far: End,
+    [near, far]: [End; 2],
     far_namespace: BorrowedFd<'_>,
 ) -> Result<(), LabError> {
     let mut far_message = LinkMessage::default();
@@ -86,6 +85,8 @@ fn attributes(spec: &LabSpec, end: End) -> Vec<LinkAttribute> {
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) index: u32,
+    pub(super) mac: Mac,
+    pub(super) up: bool,
     pub(super) carrier: bool,
     pub(super) stats: Stats64,
     pub(super) xdp: Option<AttachedXdp>,
@@ -133,21 +134,42 @@ pub(super) fn look(
     };
     let mut seen = Seen {
         index: link.header.index,
+        mac: Mac::default(),
+        up: link.header.flags.contains(LinkFlags::Up),
         carrier: false,
         stats: Stats64::default(),
         xdp: None,
     };
+    // The driver tells of its carrier at once; that the kernel has seen it,
+    // and sends, is told by the operational state, later.
+    let (mut told, mut noticed) = (false, false);
     for attribute in link.attributes {
         match attribute {
-            LinkAttribute::OperState(state) => {
-                seen.carrier = state == State::Up;
+            LinkAttribute::Carrier(carrier) => told = carrier == 1,
+            LinkAttribute::OperState(state) => noticed = state == State::Up,
+            LinkAttribute::Address(address) => {
+                seen.mac = address.try_into().unwrap_or_default();
             }
             LinkAttribute::Stats64(stats) => seen.stats = stats,
             LinkAttribute::Xdp(xdp) => seen.xdp = attached(&xdp),
             _ => {}
         }
     }
+    seen.carrier = told && noticed;
     Ok(seen)
+}
+
+/// Moves a link to another namespace, under its name.
+pub(super) fn lend(
+    netlink: &mut Netlink,
+    index: u32,
+    namespace: BorrowedFd<'_>,
+) -> Result<(), LabError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
+    let what = "moving an interface into the lab";
+    netlink.request(what, 0, RouteNetlinkMessage::SetLink(message)).map(drop)
 }
 
 /// No address of its own making, so that no router is solicited and nothing

@@ -1,4 +1,5 @@
-//! The packet lab: a veth pair between two network namespaces without a name.
+//! The packet lab: two network namespaces without a name, and a veth pair
+//! between them, or two interfaces of this machine.
 //!
 //! Each trial's worker makes its own at its start, while it has one thread,
 //! and each measuring thread enters its side. Nothing is left when the worker
@@ -8,6 +9,7 @@
 //! Nothing is heard on the link but what is sent on purpose: neighbours are
 //! permanent, no address makes itself, no router is asked for.
 
+pub mod borrowed;
 pub mod child;
 mod counts;
 mod error;
@@ -50,6 +52,10 @@ const UDP_HEADER_BYTES: u32 = 8;
 /// A veth has carrier as soon as both ends are up; only the announcement is
 /// left to a kernel worker, which may have to wait for a CPU.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(5);
+/// A card is reset when it is brought up, when a program is attached and when
+/// a zero-copy socket is bound, and then negotiates with its peer: igb needs 2
+/// to 4 s each time.
+const REAL_CARRIER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The two ends of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,16 +81,16 @@ impl Side {
         }
     }
 
-    /// The name of its interface.
-    pub fn interface(self) -> &'static str {
+    /// The name of its end of a veth pair.
+    pub fn veth(self) -> &'static str {
         match self {
             Self::A => "bypass-a",
             Self::B => "bypass-b",
         }
     }
 
-    /// Its Ethernet address, locally administered.
-    pub fn mac(self) -> Mac {
+    /// The Ethernet address of its end of a veth pair, locally administered.
+    pub fn veth_mac(self) -> Mac {
         [0x02, 0x62, 0x79, 0x70, 0, if self == Self::A { 0xa } else { 0xb }]
     }
 
@@ -101,7 +107,7 @@ impl Side {
     }
 
     fn end(self) -> End {
-        End { name: self.interface(), mac: self.mac() }
+        End { name: self.veth(), mac: self.veth_mac() }
     }
 }
 
@@ -174,13 +180,41 @@ impl Default for LabSpec {
 #[derive(Debug)]
 pub struct Lab {
     version: IpVersion,
+    wire: Wire,
     sides: [LabSide; 2],
+}
+
+/// What the lab's two ends are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Wire {
+    /// A veth pair of its own.
+    #[default]
+    Veth,
+    /// Two interfaces of this machine that something joins. They are moved
+    /// into the lab's namespaces, and the kernel moves them back when the last
+    /// holder of those is gone, whatever it died of.
+    Interfaces([String; 2]),
+}
+
+impl Wire {
+    /// As a session's target tells it to the workers.
+    pub fn of(interfaces: Option<[String; 2]>) -> Self {
+        interfaces.map_or(Self::Veth, Self::Interfaces)
+    }
+
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Veth => CARRIER_PATIENCE,
+            Self::Interfaces(_) => REAL_CARRIER_PATIENCE,
+        }
+    }
 }
 
 /// One side, with what is needed to look at it from anywhere.
 #[derive(Debug)]
 struct LabSide {
-    side: Side,
+    name: String,
+    mac: Mac,
     namespace: File,
     index: u32,
     ethtool: Ethtool,
@@ -200,7 +234,9 @@ impl Lab {
     ///
     /// # Errors
     /// What is missing, with a next step.
-    pub fn new(spec: &LabSpec) -> Result<Self, LabError> {
+    pub fn new(spec: &LabSpec, wire: &Wire) -> Result<Self, LabError> {
+        // In the namespace that interfaces are taken from.
+        let mut outside = Netlink::open()?;
         let namespace_a = namespace::acquire_rights()?;
         let version = ip_version()?;
         check_mtu(spec, version)?;
@@ -211,29 +247,68 @@ impl Lab {
         let netlink_b = Netlink::open()?;
         let socket_b = ioctl_socket()?;
         let protocols_b = Protocols::open(version)?;
-        link::create(
-            &mut netlink_a,
-            spec,
-            Side::A.end(),
-            Side::B.end(),
-            namespace_b.as_fd(),
-        )?;
-        let side = |side, namespace, netlink, socket, protocols| {
-            LabSide::set_up(
-                spec, version, side, namespace, netlink, socket, protocols,
-            )
+        let namespaces = [namespace_a.as_fd(), namespace_b.as_fd()];
+        let names = match wire {
+            Wire::Veth => {
+                let ends = [Side::A.end(), Side::B.end()];
+                link::create(&mut netlink_a, spec, ends, namespaces[1])?;
+                Side::both().map(|side| side.veth().to_owned())
+            }
+            Wire::Interfaces(names) => {
+                borrowed::take(&mut outside, names, namespaces)?;
+                names.clone()
+            }
         };
-        let lab = Self {
-            version,
-            sides: [
-                side(Side::A, namespace_a, netlink_a, socket_a, protocols_a)?,
-                side(Side::B, namespace_b, netlink_b, socket_b, protocols_b)?,
-            ],
-        };
-        for side in &lab.sides {
-            side.wait_for_carrier()?;
+        let [a, b] = names;
+        let mut sides = [
+            LabSide::new(a, namespace_a, netlink_a, socket_a, protocols_a)?,
+            LabSide::new(b, namespace_b, netlink_b, socket_b, protocols_b)?,
+        ];
+        let macs = sides.each_ref().map(|side| side.mac);
+        for (side, peer_mac) in Side::both().into_iter().zip([macs[1], macs[0]])
+        {
+            let at = &mut sides[side as usize];
+            if *wire == Wire::Veth {
+                at.set_offloads(spec)?;
+            }
+            at.address(version, side, peer_mac)?;
         }
+        let lab = Self { version, wire: wire.clone(), sides };
+        lab.wait_for_carrier()?;
         Ok(lab)
+    }
+
+    /// What its two ends are.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// Waits until frames can pass. To be called once more when all ends are
+    /// open: many a card is reset by that.
+    ///
+    /// # Errors
+    /// The link does not come up.
+    pub fn wait_for_carrier(&self) -> Result<(), LabError> {
+        let patience = self.wire.patience();
+        self.sides.iter().try_for_each(|side| side.wait_for_carrier(patience))
+    }
+
+    /// The name of that side's interface.
+    pub fn interface(&self, side: Side) -> &str {
+        &self.side(side).name
+    }
+
+    /// The Ethernet address of that side's interface.
+    pub fn mac(&self, side: Side) -> Mac {
+        self.side(side).mac
+    }
+
+    /// The driver of that side's interface: `veth`, `igb`.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn driver(&self, side: Side) -> Result<String, LabError> {
+        self.side(side).ethtool.driver()
     }
 
     /// Which IP it speaks.
@@ -298,50 +373,61 @@ impl Lab {
     }
 
     fn side(&self, side: Side) -> &LabSide {
-        match side {
-            Side::A => &self.sides[0],
-            Side::B => &self.sides[1],
-        }
+        &self.sides[side as usize]
     }
 }
 
 impl LabSide {
-    fn set_up(
-        spec: &LabSpec,
-        version: IpVersion,
-        side: Side,
+    fn new(
+        name: String,
         namespace: File,
         mut netlink: Netlink,
         socket: OwnedFd,
         protocols: Protocols,
     ) -> Result<Self, LabError> {
-        let ethtool = Ethtool::new(socket, side.interface());
-        ethtool.set_tx_checksum(spec.checksum_offload)?;
-        if ethtool.gro()? != spec.gro {
-            ethtool.set_gro(spec.gro)?;
-        }
-        let Seen { index, .. } = link::look(&mut netlink, side.interface())?;
-        link::silence(&mut netlink, index)?;
-        let address = side.address(version);
-        link::add_address(&mut netlink, index, address, version.prefix_len())?;
-        link::up(&mut netlink, index)?;
-        let peer = side.peer();
-        let peer_address = peer.address(version);
-        link::add_neighbour(&mut netlink, index, peer_address, peer.mac())?;
+        let Seen { index, mac, .. } = link::look(&mut netlink, &name)?;
+        let ethtool = Ethtool::new(socket, name.clone());
         let readers = Mutex::new(Readers { netlink, protocols });
-        Ok(Self { side, namespace, index, ethtool, readers })
+        Ok(Self { name, mac, namespace, index, ethtool, readers })
     }
 
-    fn wait_for_carrier(&self) -> Result<(), LabError> {
+    fn set_offloads(&self, spec: &LabSpec) -> Result<(), LabError> {
+        self.ethtool.set_tx_checksum(spec.checksum_offload)?;
+        if self.ethtool.gro()? != spec.gro {
+            self.ethtool.set_gro(spec.gro)?;
+        }
+        Ok(())
+    }
+
+    /// Brings it up as that side, which says nothing by itself.
+    fn address(
+        &mut self,
+        version: IpVersion,
+        side: Side,
+        peer_mac: Mac,
+    ) -> Result<(), LabError> {
+        let index = self.index;
+        let readers =
+            self.readers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let netlink = &mut readers.netlink;
+        link::silence(netlink, index)?;
+        let address = side.address(version);
+        link::add_address(netlink, index, address, version.prefix_len())?;
+        link::up(netlink, index)?;
+        let peer = side.peer().address(version);
+        link::add_neighbour(netlink, index, peer, peer_mac)
+    }
+
+    fn wait_for_carrier(&self, patience: Duration) -> Result<(), LabError> {
         let started = Instant::now();
         loop {
             if self.look()?.carrier {
                 return Ok(());
             }
             let waited = started.elapsed();
-            if waited > CARRIER_PATIENCE {
+            if waited > patience {
                 return Err(LabError::NoCarrier {
-                    name: self.side.interface().to_owned(),
+                    name: self.name.clone(),
                     waited_ms: waited.as_millis(),
                 });
             }
@@ -354,7 +440,7 @@ impl LabSide {
         // next request skips by its number.
         let mut readers =
             self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        link::look(&mut readers.netlink, self.side.interface())
+        link::look(&mut readers.netlink, &self.name)
     }
 
     fn counts(&self) -> Result<Counts, LabError> {

@@ -16,7 +16,7 @@ use crate::testing::{refuse_call, without_rights};
 const NOBODY: u32 = 65_534;
 
 fn new() -> Result<Lab, LabError> {
-    Lab::new(&LabSpec::default())
+    Lab::new(&LabSpec::default(), &Wire::Veth)
 }
 
 /// Runs a check in a child; where this user cannot have a lab at all, says so
@@ -117,7 +117,7 @@ fn queues_checksums_and_offload_are_as_asked() {
             gro: true,
             ..LabSpec::default()
         };
-        let lab = match Lab::new(&spec) {
+        let lab = match Lab::new(&spec, &Wire::Veth) {
             Ok(lab) => lab,
             Err(LabError::UserNamespace { cause, .. }) => {
                 return cause.into_bytes();
@@ -214,7 +214,7 @@ fn settle(lab: &Lab) {
         let now: BTreeMap<_, _> = Side::both()
             .map(|side| {
                 let counts = lab.counts(side).expect("counts");
-                (side.interface(), counts.get("icmp.OutMsgs"))
+                (side.veth(), counts.get("icmp.OutMsgs"))
             })
             .into();
         if now != last {
@@ -245,7 +245,10 @@ fn an_mtu_below_the_frame_is_refused() {
     let said = child::run(|| {
         let spec =
             LabSpec { mtu: 1_000, payload_bytes: 1_472, ..LabSpec::default() };
-        Lab::new(&spec).expect_err("too small").to_string().into_bytes()
+        Lab::new(&spec, &Wire::Veth)
+            .expect_err("too small")
+            .to_string()
+            .into_bytes()
     })
     .expect("child");
     let said = String::from_utf8_lossy(&said);
@@ -265,8 +268,7 @@ fn a_name_that_is_taken_is_named() {
         let error = link::create(
             &mut netlink,
             &LabSpec::default(),
-            Side::A.end(),
-            End { name: "other", mac: [2, 0, 0, 0, 0, 9] },
+            [Side::A.end(), End { name: "other", mac: [2, 0, 0, 0, 0, 9] }],
             lab.namespace(Side::B),
         )
         .expect_err("taken");

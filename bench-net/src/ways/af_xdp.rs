@@ -2,7 +2,8 @@
 //! filter attached in the driver (native) or in the network core (generic).
 //!
 //! Packets are copied between frames and skbs (`XDP_COPY`): a veth has no
-//! other way. Whole packets are prepared once; what is written to each is the
+//! other way. A card whose driver can puts them into our frames itself
+//! (`XDP_ZEROCOPY`). Whole packets are prepared once; what is written to each is the
 //! payload.
 
 use std::{fmt::Debug, marker::PhantomData};
@@ -17,8 +18,9 @@ use super::{Accounts, End, Flow, Link, Numbered, Receiver, Sender, Way};
 use crate::{
     arrivals::Arrivals,
     frame::{PAYLOAD_BYTES, Payload},
-    lab::{Counts, Lab, PORT, Side},
+    lab::{Counts, Lab, PORT, Side, Wire},
     ledger::Ledger,
+    wire,
     xdp::{
         self,
         bpf::Mode,
@@ -46,8 +48,10 @@ const RING_FULL: &str = "xsk_ring_full";
 
 /// Where the filter is attached.
 pub trait Hook: Debug + 'static {
-    /// What is asked for.
+    /// Where in the kernel.
     const MODE: Mode;
+    /// Who moves the bytes. There is no falling back.
+    const TRANSFER: Transfer;
     /// The variant's id.
     const ID: &'static str;
     /// The variant in one line.
@@ -60,6 +64,7 @@ pub enum Native {}
 
 impl Hook for Native {
     const MODE: Mode = Mode::Native;
+    const TRANSFER: Transfer = Transfer::Copy;
     const ID: &'static str = "af-xdp-native";
     const ABOUT: &'static str = "AF_XDP, copy mode: our filter in the driver \
          redirects to the socket's ring; polling";
@@ -71,9 +76,22 @@ pub enum Generic {}
 
 impl Hook for Generic {
     const MODE: Mode = Mode::Generic;
+    const TRANSFER: Transfer = Transfer::Copy;
     const ID: &'static str = "af-xdp-generic";
     const ABOUT: &'static str = "AF_XDP, copy mode: the same filter behind \
          the driver, on skbs, as every device can; polling";
+}
+
+/// In the driver, which uses our memory.
+#[derive(Debug)]
+pub enum ZeroCopy {}
+
+impl Hook for ZeroCopy {
+    const MODE: Mode = Mode::Native;
+    const TRANSFER: Transfer = Transfer::ZeroCopy;
+    const ID: &'static str = "af-xdp-zerocopy";
+    const ABOUT: &'static str = "AF_XDP, zero-copy: the card puts packets \
+         into our memory and takes them from there; polling";
 }
 
 /// Rings at both ends, with the filter attached at whichever receives.
@@ -82,6 +100,8 @@ pub struct AfXdp<H>(PhantomData<H>);
 
 /// The filter in the driver.
 pub type AfXdpNative = AfXdp<Native>;
+/// The filter in the driver, and no copy.
+pub type AfXdpZeroCopy = AfXdp<ZeroCopy>;
 /// The filter in the network core.
 pub type AfXdpGeneric = AfXdp<Generic>;
 
@@ -90,15 +110,22 @@ impl<H: Hook> Way for AfXdp<H> {
     const ABOUT: &'static str = H::ABOUT;
     const SPINNING: bool = true;
 
-    fn probe(_: &ProbeRequest<'_>) -> Availability {
-        xdp::probe::availability(&Self::lab_spec(), |lab| {
+    fn probe(request: &ProbeRequest<'_>) -> Availability {
+        let wire = wire::of_probe(request);
+        if H::TRANSFER == Transfer::ZeroCopy && wire == Wire::Veth {
+            return Availability::unavailable(
+                "a veth has no memory of its own to spare a copy from",
+                "name two interfaces of network cards with --interfaces",
+            );
+        }
+        xdp::probe::availability(&Self::lab_spec(), &wire, |lab| {
             lab.enter(Side::B)?;
-            let config = stream_receiver(lab);
+            let config = stream_receiver::<H>(lab);
             let receiver =
                 Endpoint::receiver(lab, &config, Side::B, H::MODE, PORT)?;
             lab.enter(Side::A)?;
             // Both at once, as in a trial: memory is limited.
-            Endpoint::sender(&stream_sender(lab), Side::A)?;
+            Endpoint::sender(&stream_sender::<H>(lab), Side::A)?;
             drop(receiver);
             Ok(())
         })
@@ -107,9 +134,17 @@ impl<H: Hook> Way for AfXdp<H> {
     /// A frame that the socket does not take is counted by the socket; in the
     /// driver's hook by the device, too, whose counter has it as dropped.
     fn account(ledger: &mut Ledger, sides: &Accounts<'_>) {
-        let Accounts { sender, receiver, receiver_own, .. } = *sides;
+        let Accounts { wire, sender, receiver, receiver_own, .. } = *sides;
         let (no_frame, full) =
             (receiver_own.get(NO_FRAME), receiver_own.get(RING_FULL));
+        if *wire != Wire::Veth {
+            // Whether a card's counters hold what a program took from it, and
+            // what a full ring made it drop, is each driver's own affair.
+            ledger.drop(NO_FRAME, no_frame);
+            ledger.drop(RING_FULL, full);
+            ledger.drop_the_rest("wire");
+            return;
+        }
         let tx = sender.get("link.tx_dropped");
         let rx = receiver.get("link.rx_dropped");
         // The backlog that generic XDP sits behind refuses a frame at both
@@ -133,13 +168,13 @@ impl<H: Hook> Way for AfXdp<H> {
     }
 }
 
-fn config(lab: &Lab, side: Side, receive: u32, send: u32) -> Config {
+fn config<H: Hook>(lab: &Lab, side: Side, receive: u32, send: u32) -> Config {
     Config {
         interface: lab.interface_index(side),
         queue: 0,
         receive_frames: receive,
         send_frames: send,
-        transfer: Transfer::Copy,
+        transfer: H::TRANSFER,
         send_budget: BATCH,
         // Local to the CPU that the calling thread is pinned to.
         node: None,
@@ -147,12 +182,12 @@ fn config(lab: &Lab, side: Side, receive: u32, send: u32) -> Config {
 }
 
 /// A stream's ends take as much memory as a link's, or more.
-fn stream_receiver(lab: &Lab) -> Config {
-    config(lab, Side::B, STREAM_RECEIVE_FRAMES, 0)
+fn stream_receiver<H: Hook>(lab: &Lab) -> Config {
+    config::<H>(lab, Side::B, STREAM_RECEIVE_FRAMES, 0)
 }
 
-fn stream_sender(lab: &Lab) -> Config {
-    config(lab, Side::A, 0, STREAM_SEND_FRAMES)
+fn stream_sender<H: Hook>(lab: &Lab) -> Config {
+    config::<H>(lab, Side::A, 0, STREAM_SEND_FRAMES)
 }
 
 /// What both kinds of ends have: the socket, and where payloads are.
@@ -179,7 +214,8 @@ impl Half {
             None => Endpoint::sender(config, side)?,
         };
         let version = lab.ip_version();
-        let packet = packet::build(version, side, &[0; PAYLOAD_BYTES]);
+        let macs = [lab.mac(side.peer()), lab.mac(side)];
+        let packet = packet::build(version, side, macs, &[0; PAYLOAD_BYTES]);
         endpoint.socket.prepare(&packet);
         let mut proof = Evidence::default();
         endpoint.prove(lab, &mut proof)?;
@@ -231,7 +267,7 @@ impl<H: Hook> Link for AfXdp<H> {
         side: Side,
         waiter: &Waiter,
     ) -> Result<XdpEnd, TrialError> {
-        let config = config(lab, side, LINK_FRAMES, LINK_FRAMES);
+        let config = config::<H>(lab, side, LINK_FRAMES, LINK_FRAMES);
         Half::open(lab, side, &config, Some(H::MODE), waiter).map(XdpEnd)
     }
 }
@@ -279,12 +315,13 @@ impl<H: Hook> Flow for AfXdp<H> {
     type Receiver = XdpReceiver;
 
     fn sender(lab: &Lab, waiter: &Waiter) -> Result<XdpSender, TrialError> {
-        Half::open(lab, Side::A, &stream_sender(lab), None, waiter)
+        Half::open(lab, Side::A, &stream_sender::<H>(lab), None, waiter)
             .map(XdpSender)
     }
 
     fn receiver(lab: &Lab, waiter: &Waiter) -> Result<XdpReceiver, TrialError> {
-        Half::open(lab, Side::B, &stream_receiver(lab), Some(H::MODE), waiter)
+        let config = stream_receiver::<H>(lab);
+        Half::open(lab, Side::B, &config, Some(H::MODE), waiter)
             .map(XdpReceiver)
     }
 }

@@ -27,9 +27,9 @@ use harness::{
 use crate::{
     arrivals::Arrivals,
     frame::{PAYLOAD_BYTES_U32, Payload, Series},
-    lab::{Counts, Lab, LabSpec, Side},
+    lab::{Counts, Lab, LabSpec, Side, Wire},
     ledger::Ledger,
-    probe,
+    probe, wire,
 };
 
 /// What a variant says about itself.
@@ -48,16 +48,20 @@ pub trait Way: 'static {
 
     /// Can it run here? To be asked in a process with threads; leaves
     /// nothing.
-    fn probe(_request: &ProbeRequest<'_>) -> Availability {
-        probe::lab(&Self::lab_spec())
+    fn probe(request: &ProbeRequest<'_>) -> Availability {
+        probe::lab(&Self::lab_spec(), &wire::of_probe(request))
     }
 
     /// Names what became of the frames of one direction, from what the kernel
     /// counted at both sides and what both ends say of themselves.
     fn account(ledger: &mut Ledger, sides: &Accounts<'_>) {
         let refused = sides.sender_own.get(SEND_REFUSED);
-        let napi = Self::lab_spec().gro;
+        // Every card has a ring that frames are taken from by NAPI.
+        let napi = Self::lab_spec().gro || *sides.wire != Wire::Veth;
         ledger.udp(refused, sides.sender, sides.receiver, napi);
+        if *sides.wire != Wire::Veth {
+            ledger.drop_the_rest("wire");
+        }
     }
 }
 
@@ -67,6 +71,8 @@ pub const SEND_REFUSED: &str = "send_refused";
 /// What was counted in one direction since the ends were opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Accounts<'a> {
+    /// What the frames went over.
+    pub wire: &'a Wire,
     /// By the kernel, at the side that sent.
     pub sender: &'a Counts,
     /// By the sending end itself (`End::count`, `Sender::count`).

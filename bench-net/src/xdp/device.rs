@@ -27,7 +27,7 @@ pub enum EndpointError {
     )]
     Taken {
         /// The interface.
-        interface: &'static str,
+        interface: String,
         /// The program there.
         program: u32,
         /// How it is attached.
@@ -133,7 +133,7 @@ impl Endpoint {
                 evidence.degraded.push(format!(
                     "asked for {wanted:?} on {}, found {seen:?} (the link \
                      is on interface {interface})",
-                    self.side.interface()
+                    lab.interface(self.side)
                 ));
             }
         }
@@ -150,7 +150,7 @@ fn explain(lab: &Lab, side: Side, error: BpfError) -> EndpointError {
     );
     match lab.xdp(side) {
         Ok(Some(AttachedXdp { mode, program })) if taken => {
-            let interface = side.interface();
+            let interface = lab.interface(side).to_owned();
             EndpointError::Taken { interface, program, mode }
         }
         _ => error.into(),

@@ -15,7 +15,8 @@ pub fn headers_bytes(version: IpVersion) -> usize {
     ETHERNET_BYTES + version.header_bytes() as usize + UDP_BYTES
 }
 
-/// A packet from `side` to its peer: Ethernet, IP, UDP, and this payload.
+/// A packet from `side` to its peer: Ethernet with these two addresses, IP,
+/// UDP, and this payload.
 ///
 /// The UDP checksum is 0, "not computed": by RFC 768 with IPv4; with IPv6 only
 /// a receiver that does not look at it, such as ours, takes that. So nothing
@@ -23,14 +24,19 @@ pub fn headers_bytes(version: IpVersion) -> usize {
 ///
 /// # Panics
 /// The payload is longer than a packet may be.
-pub fn build(version: IpVersion, side: Side, payload: &[u8]) -> Vec<u8> {
+pub fn build(
+    version: IpVersion,
+    side: Side,
+    [to, from]: [Mac; 2],
+    payload: &[u8],
+) -> Vec<u8> {
     let length = u16::try_from(UDP_BYTES + payload.len())
         .ok()
         .filter(|length| *length <= 1_480)
         .expect("a payload for an MTU of 1,500");
     let peer = side.peer();
     let mut packet = Vec::with_capacity(headers_bytes(version) + payload.len());
-    ethernet(&mut packet, peer.mac(), side.mac(), version);
+    ethernet(&mut packet, to, from, version);
     match (side.address(version), peer.address(version)) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             ipv4(&mut packet, from.octets(), to.octets(), length);
@@ -95,6 +101,8 @@ fn checksum(header: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
+    const MACS: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+
     /// The example of RFC 1071's usual explanations.
     #[test]
     fn the_checksum_is_that_of_the_internet() {
@@ -108,7 +116,7 @@ mod tests {
     #[test]
     fn a_packet_has_the_size_that_the_lab_states() {
         for version in [IpVersion::V4, IpVersion::V6] {
-            let packet = build(version, Side::A, &[7; 18]);
+            let packet = build(version, Side::A, MACS, &[7; 18]);
             let frame = crate::lab::frame_bytes(version, 18) as usize;
             // Without the four bytes of the check sequence.
             assert_eq!(packet.len(), frame - 4);
@@ -118,9 +126,10 @@ mod tests {
 
     #[test]
     fn a_built_ipv4_header_checks_to_zero() {
-        let packet = build(IpVersion::V4, Side::B, &[1; 18]);
+        let packet = build(IpVersion::V4, Side::B, MACS, &[1; 18]);
         assert_eq!(checksum(&packet[14..34]), 0);
-        assert_eq!(packet[..6], Side::A.mac());
+        assert_eq!(packet[..6], MACS[0]);
+        assert_eq!(packet[6..12], MACS[1]);
         assert_eq!(packet[26..30], [198, 18, 0, 2]);
         assert_eq!(packet[30..34], [198, 18, 0, 1]);
     }

@@ -16,7 +16,7 @@ use super::{
     socket::{CREATING, REGISTERING, SocketError},
 };
 use crate::{
-    lab::{Lab, LabSpec},
+    lab::{Lab, LabSpec, Wire},
     probe,
 };
 
@@ -30,6 +30,7 @@ const BPF: u32 = 39;
 /// Loads a program, then opens ends in a lab.
 pub fn availability(
     spec: &LabSpec,
+    wire: &Wire,
     open: impl FnOnce(&Lab) -> Result<(), EndpointError>,
 ) -> Availability {
     match loading() {
@@ -39,7 +40,7 @@ pub fn availability(
     // What this process holds; a user namespace makes it look like more.
     let root = Root::system();
     let nested = !holds(&root, &[SYS_ADMIN]);
-    probe::in_lab(spec, |lab| match open(lab) {
+    probe::in_lab(spec, wire, |lab| match open(lab) {
         Ok(()) => Availability::Available,
         Err(_) if nested => Availability::unavailable(
             "the lab is in a user namespace, where no XDP program may be \
@@ -83,7 +84,10 @@ impl From<EndpointError> for Refusal {
                 match step {
                     REGISTERING => Self::Memory(source),
                     CREATING => Self::Socket(source),
-                    step => Self::Other(format!("{step}: {source}")),
+                    step => {
+                        let error = SocketError::Step { step, source };
+                        Self::Other(error.to_string())
+                    }
                 }
             }
             EndpointError::Socket(error @ SocketError::Memory(_)) => {

@@ -51,6 +51,14 @@ pub enum SocketError {
         /// What it said.
         source: io::Error,
     },
+    /// Zero-copy, and the driver says that something does not fit.
+    #[error(
+        "AF_XDP socket, binding in zero-copy mode: {0}; the driver has the \
+         mode, and cannot use our memory for this device: a virtio-net device \
+         must be made with iommu_platform=on (VIRTIO_F_ACCESS_PLATFORM), and \
+         any card needs an MTU that fits a frame of {FRAME_BYTES} bytes"
+    )]
+    NoZeroCopy(io::Error),
     /// Somebody else has the queue.
     #[error(
         "AF_XDP socket: queue {queue} of interface {interface} was busy for \
@@ -77,7 +85,8 @@ fn hint(step: &str, source: &io::Error) -> &'static str {
             "; RLIMIT_MEMLOCK is too small: raise `ulimit -l`"
         }
         Some(libc::EOPNOTSUPP) if step == BINDING => {
-            "; the driver has no zero-copy mode (veth has none)"
+            "; the driver has no zero-copy mode in this kernel (veth has none \
+             in any)"
         }
         _ => "",
     }
@@ -450,6 +459,12 @@ fn bind(fd: BorrowedFd<'_>, config: &Config) -> Result<(), SocketError> {
                     return Err(SocketError::Busy { interface, queue });
                 }
                 thread::sleep(Duration::from_millis(1));
+            }
+            Err(source)
+                if config.transfer == Transfer::ZeroCopy
+                    && source.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                return Err(SocketError::NoZeroCopy(source));
             }
             Err(source) => {
                 return Err(SocketError::Step { step: BINDING, source });

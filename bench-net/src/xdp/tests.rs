@@ -16,7 +16,7 @@ use super::{
     packet, probe,
     socket::{Config, Statistics, Transfer},
 };
-use crate::lab::{Counts, Lab, LabError, LabSpec, PORT, Side, child};
+use crate::lab::{Counts, Lab, LabError, LabSpec, PORT, Side, Wire, child};
 
 const MODES: [Mode; 2] = [Mode::Native, Mode::Generic];
 
@@ -29,17 +29,18 @@ fn with_lab(check: impl FnOnce(&Lab)) {
         eprintln!("SKIPPED: {reason}; {remedy}");
         return;
     }
-    let said = child::run(|| match Lab::new(&LabSpec::default()) {
-        Ok(lab) => {
-            check(&lab);
-            Vec::new()
-        }
-        Err(error @ LabError::UserNamespace { .. }) => {
-            error.to_string().into_bytes()
-        }
-        Err(error) => panic!("{error}"),
-    })
-    .expect("child");
+    let said =
+        child::run(|| match Lab::new(&LabSpec::default(), &Wire::Veth) {
+            Ok(lab) => {
+                check(&lab);
+                Vec::new()
+            }
+            Err(error @ LabError::UserNamespace { .. }) => {
+                error.to_string().into_bytes()
+            }
+            Err(error) => panic!("{error}"),
+        })
+        .expect("child");
     if !said.is_empty() {
         eprintln!("SKIPPED: {}", String::from_utf8_lossy(&said));
     }
@@ -61,7 +62,8 @@ fn sender(lab: &Lab, frames: u32) -> Endpoint {
     lab.enter(Side::A).expect("enter");
     let config = config(lab, Side::A, 0, frames);
     let mut endpoint = Endpoint::sender(&config, Side::A).expect("sender");
-    let packet = packet::build(lab.ip_version(), Side::A, &[0; 18]);
+    let macs = [lab.mac(Side::B), lab.mac(Side::A)];
+    let packet = packet::build(lab.ip_version(), Side::A, macs, &[0; 18]);
     endpoint.socket.prepare(&packet);
     endpoint
 }
@@ -340,7 +342,7 @@ fn a_killed_process_leaves_no_program() {
     if probe::loading() == Availability::Available {
         skipped = false;
         let result = child::run(|| {
-            let lab = Lab::new(&LabSpec::default()).expect("lab");
+            let lab = Lab::new(&LabSpec::default(), &Wire::Veth).expect("lab");
             let b = receiver(&lab, 64, Mode::Native);
             let a = sender(&lab, 64);
             let program = lab.xdp(Side::B).expect("look").expect("program");

@@ -68,6 +68,7 @@ pub fn request(target: Option<&Path>, directory: &Path) -> SessionRequest {
         run_id: RUN_ID,
         experiments: Vec::new(),
         allow_destroy: None,
+        interfaces: None,
     }
 }
 

@@ -122,6 +122,7 @@ fn created() -> Option<Box<dyn Session>> {
         run_id: 1,
         experiments: Vec::new(),
         allow_destroy: None,
+        interfaces: None,
     };
     match (bench_storage::SUITE.prepare)(&request) {
         Ok(session) => Some(session),

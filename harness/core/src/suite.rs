@@ -270,6 +270,9 @@ pub struct SessionRequest {
     /// `--allow-destroy`, if given: the word of the device that may be
     /// written.
     pub allow_destroy: Option<String>,
+    /// `--interfaces`, if given: what packets go over in place of a link that
+    /// the suite makes.
+    pub interfaces: Option<[String; 2]>,
 }
 
 /// What one session works on. Dropping it puts everything back.

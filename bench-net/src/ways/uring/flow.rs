@@ -22,6 +22,7 @@ use crate::{
         slots::Slots,
         socket::{LOOK_UPS_MAX, Socket},
     },
+    wire,
 };
 
 /// Sends a call, as with `mmsg`.
@@ -48,8 +49,9 @@ impl Way for Uring {
          into provided buffers, sleeping";
     const SPINNING: bool = false;
 
-    fn probe(_: &ProbeRequest<'_>) -> Availability {
-        probe::multishot(Setup::SingleIssuer, &Self::lab_spec())
+    fn probe(request: &ProbeRequest<'_>) -> Availability {
+        let wire = wire::of_probe(request);
+        probe::multishot(Setup::SingleIssuer, &Self::lab_spec(), &wire)
     }
 }
 

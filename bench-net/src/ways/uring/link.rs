@@ -17,6 +17,7 @@ use crate::{
     frame::{PAYLOAD_BYTES_U32, Payload},
     lab::{Counts, Lab, Side},
     ways::{End, Link, Way, slots::Slots, socket::LOOK_UPS_MAX},
+    wire,
 };
 
 /// One frame is in flight; the rest is room for what nobody asked for.
@@ -39,8 +40,9 @@ impl Way for UringSleep {
          io_uring_enter, sleeping there";
     const SPINNING: bool = false;
 
-    fn probe(_: &ProbeRequest<'_>) -> Availability {
-        probe::multishot(Setup::SingleIssuer, &Self::lab_spec())
+    fn probe(request: &ProbeRequest<'_>) -> Availability {
+        let wire = wire::of_probe(request);
+        probe::multishot(Setup::SingleIssuer, &Self::lab_spec(), &wire)
     }
 }
 
@@ -50,8 +52,9 @@ impl Way for UringSpin {
          TASKRUN flag instead of sleeping";
     const SPINNING: bool = true;
 
-    fn probe(_: &ProbeRequest<'_>) -> Availability {
-        probe::multishot(Setup::Flagged, &Self::lab_spec())
+    fn probe(request: &ProbeRequest<'_>) -> Availability {
+        let wire = wire::of_probe(request);
+        probe::multishot(Setup::Flagged, &Self::lab_spec(), &wire)
     }
 }
 

@@ -16,16 +16,19 @@ use harness::{
 use io_uring::{cqueue, opcode, types::BufRingEntry, types::Fd};
 
 use super::LOOK_UP;
-use crate::{lab::LabSpec, probe};
+use crate::{
+    lab::{LabSpec, Wire},
+    probe,
+};
 
 /// A small ring receives two datagrams by one request; then the lab is tried.
-pub fn multishot(setup: Setup, spec: &LabSpec) -> Availability {
+pub fn multishot(setup: Setup, spec: &LabSpec, wire: &Wire) -> Availability {
     let tried = build(setup).and_then(|mut ring| {
         register_ring_fd(&mut ring)?;
         receive_two(&mut ring)
     });
     match tried {
-        Ok(()) => probe::lab(spec),
+        Ok(()) => probe::lab(spec, wire),
         Err(lack) => lack.into(),
     }
 }
@@ -124,7 +127,11 @@ mod tests {
     fn refused(errno: i32) -> String {
         let said = child::run(|| {
             testing::refuse_call(libc::SYS_io_uring_setup, None, errno);
-            match multishot(Setup::SingleIssuer, &LabSpec::default()) {
+            match multishot(
+                Setup::SingleIssuer,
+                &LabSpec::default(),
+                &Wire::Veth,
+            ) {
                 Availability::Available => b"available".to_vec(),
                 Availability::Unavailable { reason, remedy } => {
                     format!("{reason}; {remedy}").into_bytes()

@@ -21,7 +21,7 @@ use crate::config::{self, BLOCKS_MAX, Origin, SESSIONS_MAX, Settings};
 use super::{
     preview,
     runs::results_root,
-    values::{ProgressForm, duration_ns, ratio, some_cpus},
+    values::{ProgressForm, duration_ns, ratio, some_cpus, two_interfaces},
 };
 
 /// Arguments of `bypass run`.
@@ -88,6 +88,11 @@ pub struct Run {
     /// It is stored nowhere: --resume needs it again.
     #[arg(long, value_name = "WORD", requires = "target")]
     allow_destroy: Option<String>,
+    /// Two network interfaces, joined by a wire, that packets go over in
+    /// place of a veth pair. Both have to be down and without an address: they
+    /// are lent to the run, and come back as they were, also after a kill.
+    #[arg(long, value_name = "A,B", value_parser = two_interfaces)]
+    interfaces: Option<[String; 2]>,
     /// Only experiments that carry this tag, such as `core`.
     #[arg(long)]
     tag: Option<String>,
@@ -95,7 +100,7 @@ pub struct Run {
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "filters", "results", "label", "quick", "precise", "smoke", "blocks",
         "sessions", "window", "warmup", "practical", "seed", "cpus", "target",
-        "tag", "dry_run", "config", "print_config",
+        "interfaces", "tag", "dry_run", "config", "print_config",
     ])]
     resume: Option<PathBuf>,
     /// Show the plan, the time, the bytes to be written and the devices
@@ -233,8 +238,9 @@ impl Run {
         if let Some(cpus) = settings.text("cpus") {
             options.cpus = Some(some_cpus(cpus).map_err(invalid)?);
         }
-        // From the command line alone: no file and no variable can give it.
+        // From the command line alone: no file and no variable can give them.
         options.allow_destroy.clone_from(&self.allow_destroy);
+        options.interfaces.clone_from(&self.interfaces);
         if let Some(target) = path_of(&self.target, settings, "target") {
             // Sessions and resumption may have another working directory.
             let absolute = std::path::absolute(&target);

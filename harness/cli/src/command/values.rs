@@ -38,6 +38,24 @@ pub fn some_cpus(text: &str) -> Result<CpuSet, String> {
     Ok(cpus)
 }
 
+/// `eth1,eth2`: two names, as the kernel allows them.
+pub fn two_interfaces(text: &str) -> Result<[String; 2], String> {
+    // IFNAMSIZ of linux/if.h, less the NUL.
+    const LONGEST: usize = 15;
+    let names: Vec<&str> = text.split(',').map(str::trim).collect();
+    let is_name = |name: &str| {
+        !matches!(name, "" | "." | "..")
+            && name.len() <= LONGEST
+            && !name.contains(|c: char| c == '/' || c.is_whitespace())
+    };
+    match names[..] {
+        [a, b] if a != b && is_name(a) && is_name(b) => {
+            Ok([a.to_owned(), b.to_owned()])
+        }
+        _ => Err("give two interfaces that a wire joins: eth1,eth2".to_owned()),
+    }
+}
+
 /// `2%` or `0.02`, as a fraction: more than nothing, at most all.
 pub fn ratio(text: &str) -> Result<f64, String> {
     let (number, scale) = match text.trim().strip_suffix('%') {
@@ -96,6 +114,15 @@ mod tests {
         assert_eq!(ratio("0.02"), Ok(0.02));
         for bad in ["2", "0", "-1%", "100%", "x", "", "nan"] {
             assert!(ratio(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn interfaces() {
+        let two = ["eth1".to_owned(), "eth2".to_owned()];
+        assert_eq!(two_interfaces("eth1, eth2"), Ok(two));
+        for bad in ["eth1", "eth1,eth1", "a,b,c", ",", "..,a", "a/b,c"] {
+            assert!(two_interfaces(bad).is_err(), "{bad}");
         }
     }
 

@@ -86,6 +86,9 @@ pub struct RunOptions {
     /// can give it, so that it has to be said again for each run.
     #[serde(skip)]
     pub allow_destroy: Option<String>,
+    /// The two network interfaces that packets go over.
+    #[serde(default)]
+    pub interfaces: Option<[String; 2]>,
     /// Refuse a machine that is not fit for a publishable result.
     pub strict: bool,
     /// Only shows that everything runs: no verdict is expected, so any number
@@ -116,6 +119,7 @@ impl RunOptions {
             cpus: None,
             target: None,
             allow_destroy: None,
+            interfaces: None,
             strict: false,
             smoke: false,
             practical_ratio: 0.02,

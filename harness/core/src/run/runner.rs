@@ -329,6 +329,7 @@ fn request(
         run_id: run_number,
         experiments: planned.iter().map(|p| p.experiment.key()).collect(),
         allow_destroy: options.allow_destroy.clone(),
+        interfaces: options.interfaces.clone(),
     }
 }
 

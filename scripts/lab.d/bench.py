@@ -1,0 +1,115 @@
+"""What checks stand on: runs in a guest, and the rows that come back."""
+import csv
+import random
+
+# Trials that did what they were to do, whether or not a verdict may use them.
+RAN = ("ok", "nonsteady", "invalid")
+# Endings of `bypass run`: done, and too noisy for a verdict, as a host that
+# is shared with a build is. (A wrong row has the latter code too: see `ran`.)
+ENDINGS = (0, 4)
+RUN_SECONDS = 240
+# On a busy host the machine's counters are read too late now and then, and the
+# row says so; not each time.
+ATTEMPTS = 3
+SHORT = ["--smoke", "--warmup", "300ms", "--window", "300ms"]
+READS = "storage/randread-4k"
+
+
+class Wrong(Exception):
+    """What was seen is not what must be."""
+
+
+def must(holds, text):
+    if not holds:
+        raise Wrong(text)
+
+
+class Rows:
+    """The trials of one run."""
+
+    def __init__(self, directory):
+        with (directory / "trials.csv").open(newline="") as file:
+            self.all = list(csv.DictReader(file))
+        must(self.all, f"{directory}: no rows")
+        with (directory / "metrics.csv").open(newline="") as file:
+            self.metrics = list(csv.DictReader(file))
+
+    def metric(self, row, name):
+        """A figure of a trial; 0 where it has none of that name."""
+        return sum(float(metric["value"]) for metric in self.metrics
+                   if metric["metric"] == name
+                   and metric["trial"] == row["trial"])
+
+    def of(self, variant):
+        found = [row for row in self.all if row["variant"] == variant]
+        must(found, f"no row of {variant}")
+        return found
+
+    def ran(self, variant):
+        """The variant's rows, all of which must have run and been checked."""
+        rows = self.of(variant)
+        for row in rows:
+            must(row["status"] in RAN, f"{variant}: {told(row)}")
+            must(int(row["ops"]) > 0, f"{variant}: no op")
+            # Of foreign data, one read in 256 is kept to be read again.
+            checked = (int(row["verified_ops"] or 0)
+                       + int(row["checksummed_ops"] or 0))
+            must(checked > 0 or int(row["ops"]) < 512,
+                 f"{variant}: nothing verified: {told(row)}")
+        return rows
+
+    def skipped(self, variant, word):
+        for row in self.of(variant):
+            must(row["status"] == "skipped", f"{variant}: {told(row)}")
+            must(word in row["reasons"], f"{variant}: {told(row)}")
+
+
+def told(row):
+    return f"{row['status']} ({row['reasons']}) {row['path']}"
+
+
+def path(row):
+    pairs = (pair.partition("=") for pair in row["path"].split(";"))
+    return {key: value for key, _, value in pairs}
+
+
+class Bench:
+    """A guest, and runs in it whose directories are thrown away."""
+
+    def __init__(self, machine, bypass_run):
+        self.machine = machine
+        self.bypass_run = bypass_run
+
+    def has(self, card):
+        """Whether the guest has that network card."""
+        return self.machine.ask(f"ls -d /sys/class/net/{card} 2>/dev/null || true") != ""
+
+    def run(self, *words, endings=ENDINGS):
+        lines = []
+        code, directory = self.bypass_run(
+            self.machine, list(words), RUN_SECONDS, lines.append)
+        text = "\n".join(lines)
+        must(code in endings, f"bypass run ended with {code}:\n{text}")
+        must(directory, f"no run came back:\n{text}")
+        rows = Rows(directory)
+        for row in rows.all:
+            must(path(row).get("machine") == "emulated",
+                 f"a row does not say that it was emulated: {told(row)}")
+            must(row["status"] != "wrong", told(row))
+        return rows
+
+
+def newest(directory):
+    return max(directory.iterdir(), key=lambda place: place.stat().st_mtime)
+
+
+def instants(count):
+    """Seconds after a start, other ones each time."""
+    chosen = sorted(round(random.uniform(0.1, 10), 2) for _ in range(count))
+    print(f"   killed after {chosen} s", flush=True)
+    return chosen
+
+
+def nothing_is_left(bench):
+    left = bench.machine.ask("ps | grep '[b]ypass' || true")
+    must(not left, f"left behind:\n{left}")

@@ -1,0 +1,134 @@
+"""Things go wrong under load: rows say so, and runs go on."""
+import json
+import re
+
+from bench import (READS, RUN_SECONDS, SHORT, Rows, instants, must, newest,
+                   nothing_is_left, told)
+
+
+def bad_sector(bench):
+    """A sector that cannot be read ends its trial as an error that says so."""
+    rows = bench.run(*SHORT, "--target", "/dev/lab/flawed", f"{READS}/uring",
+                     "depth=32", endings=(0, 3, 4))
+    errors = [row for row in rows.all if row["status"] == "error"]
+    must(errors, "no trial met the bad sector")
+    for row in errors:
+        must(re.search(r"os error (5|61)|EIO|ENODATA", row["reasons"]),
+             told(row))
+
+
+def unplugged(bench):
+    """A drive taken out under load ends trials as errors, and not the run."""
+    def show(line):
+        if line == "@unplug":
+            bench.machine.qmp("device_del", id="nvme-disk1")
+
+    words = "--smoke --window 15s --target /dev/lab/disk1"
+    lines = []
+    code = bench.machine.run(
+        "drive=$(readlink /dev/lab/disk1)\n"
+        f"bypass run --results /host/results {words} '{READS}/uring' "
+        "depth=32 2>&1 &\n"
+        # The slot is switched off 5 s after its button was pressed.
+        "sleep 8; echo @unplug; wait $!; code=$?; sleep 3\n"
+        "ls $drive && echo the drive is still there; exit $code\n",
+        RUN_SECONDS, lambda line: (lines.append(line), show(line)))
+    text = "\n".join(lines)
+    must("still there" not in text, text)
+    must(code in (3, 4), f"ended with {code}:\n{text}")
+    rows = Rows(newest(bench.machine.share / "results"))
+    must(any(row["status"] == "error" for row in rows.all),
+         "\n".join(map(told, rows.all)))
+    nothing_is_left(bench)
+
+
+def killed(bench):
+    """A runner killed at any moment leaves no process and no file behind."""
+    free = "df /lab/disk0 | awk 'END {print $3}'"
+    before = int(bench.machine.ask(free))
+    for seconds in instants(6):
+        bench.machine.ask(
+            f"bypass run --results /tmp/killed {' '.join(SHORT)} "
+            f"--target /lab/disk0 '{READS}' >/dev/null 2>&1 &\n"
+            f"sleep {seconds}; kill -9 $!; wait $! || true; sleep 2")
+        nothing_is_left(bench)
+        after = int(bench.machine.ask(f"sync; {free}"))
+        must(after <= before + 64, f"{after - before} KiB stay in use")
+    bench.machine.ask("rm -rf /tmp/killed")
+
+
+def delayed(bench):
+    """A drive that is made slow shows on the rows: each read takes its time."""
+    def throttle(per_second):
+        bench.machine.qmp("block_set_io_throttle", device="disk1", bps=0,
+                          bps_rd=0, bps_wr=0, iops=per_second, iops_rd=0,
+                          iops_wr=0)
+
+    throttle(20)
+    try:
+        rows = bench.run("--smoke", "--warmup", "300ms", "--window", "3s",
+                         "--target", "/dev/lab/disk1", f"{READS}/uring",
+                         "depth=1")
+    finally:
+        throttle(0)
+    for row in rows.ran("uring"):
+        median_ms = int(row["latency_p50_ns"]) / 1e6
+        # 20 a second are 50 ms each; QEMU lets some through at once.
+        must(25 <= median_ms <= 1000, f"{median_ms} ms: {told(row)}")
+
+
+def short_of_memory(bench):
+    """With hardly any memory left, runs end with rows or reasons."""
+    left_mib = 96
+    bench.machine.ask(
+        "mount -o remount,size=100% /tmp\n"
+        "free=$(awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)\n"
+        f"dd if=/dev/zero of=/tmp/fill bs=1M count=$((free - {left_mib})) "
+        "2>/dev/null", 240)
+    try:
+        lines = []
+        code = bench.machine.run(
+            f"rm -rf /host/results\nbypass run --results /host/results "
+            f"{' '.join(SHORT)} --target /dev/lab/disk1 '{READS}' depth=32 "
+            "2>&1", RUN_SECONDS, lines.append)
+    finally:
+        bench.machine.ask("rm -f /tmp/fill")
+    text = "\n".join(lines)
+    must(code in (0, 3, 4), f"ended with {code}:\n{text}")
+    for row in Rows(newest(bench.machine.share / "results")).all:
+        must(row["status"] in ("ok", "nonsteady") or row["reasons"], told(row))
+        must(row["status"] != "wrong", told(row))
+    nothing_is_left(bench)
+    bench.run(*SHORT, "--target", "/dev/lab/disk1", f"{READS}/uring", "depth=1")
+
+
+def findings(bench, cpus, target):
+    """The doctor's verdicts on storage, by check."""
+    text = bench.machine.ask(
+        f"taskset -c {cpus} bypass doctor --for storage --json "
+        f"--target {target}", 120)
+    return {one["id"]: one["status"] for one in json.loads(text)["findings"]}
+
+
+def doctor_finds_faults(bench):
+    """A scheduler and a drive on the other node are found, where planted."""
+    device = bench.machine.ask("readlink /dev/lab/disk1")
+    scheduler = f"/sys/block/{device[5:]}/queue/scheduler"
+    ids = ("storage.scheduler", "storage.numa_node", "storage.poll_queues")
+    seen = findings(bench, "2-3", device)
+    must([seen[one] for one in ids] == ["pass"] * 3, f"before: {seen}")
+    bench.machine.ask(f"echo mq-deadline >{scheduler}")
+    seen = findings(bench, "0-1", device)
+    bench.machine.ask(f"echo none >{scheduler}")
+    must([seen[one] for one in ids] == ["warn", "warn", "pass"],
+         f"planted: {seen}")
+
+
+def doctor_misses_poll_queues(bench):
+    """A driver without poll queues is found. Every drive goes and comes back
+    under another name: for a guest's end."""
+    bench.machine.ask("set -e; umount /lab/disk0; rmmod nvme; sleep 1; "
+                      "insmod /modules/nvme.ko poll_queues=0; sleep 4", 120)
+    device = bench.machine.ask("ls /dev/nvme*n1 | head -n 1")
+    seen = findings(bench, "0-3", device)
+    must(seen["storage.poll_queues"] == "warn", str(seen))

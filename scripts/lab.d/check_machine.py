@@ -1,0 +1,66 @@
+"""The guest itself: what is found of it, and what its kernel says."""
+import json
+import re
+
+from bench import RAN, SHORT, must
+
+# Lines of a kernel log that mean that the kernel, or its use, is broken. A
+# stall is left out: on a busy host, emulated CPUs do stand still.
+KERNEL_TROUBLE = re.compile(
+    r"WARNING: (CPU|.*at )|BUG:|Oops|general protection|refcount_t|"
+    r"possible .*deadlock|use-after-free|blocked for more than")
+
+
+def machine_is_described(bench):
+    """Two nodes, the drives' sizes, nodes and poll queues are found."""
+    found = json.loads(bench.machine.ask("bypass topology --json"))
+    nodes = bench.machine.ask("cat /sys/devices/system/node/node*/cpulist")
+    must(nodes.split() == ["0-1", "2-3"], f"the guest's nodes are {nodes}")
+    text = bench.machine.ask("bypass topology")
+    must("node 1" in text.lower() or "numa 1" in text.lower(),
+         f"no second node in:\n{text}")
+    for name, node, lba in (("disk0", 0, 4096), ("disk1", 1, 512)):
+        kernel_name = bench.machine.ask(f"readlink /dev/lab/{name}")[5:]
+        drive = next(device for device in found["block_devices"]
+                     if device["name"] == kernel_name)
+        seen = (drive["numa_node"], drive["logical_block_bytes"],
+                drive["io_poll"], drive["poll_queues"])
+        must(seen == (node, lba, True, 2), f"{name}: {seen}")
+
+
+def doctor_says_emulated(bench):
+    """The doctor caps what any result from here is worth."""
+    lines = []
+    bench.machine.run("bypass doctor 2>&1", 120, lines.append)
+    text = "\n".join(lines)
+    must("functional only" in text and "emulated" in text, text)
+
+
+def other_node(bench):
+    """On CPUs of the other node, memory is bound there and checked."""
+    rows = bench.run(*SHORT, "--cpus", "2-3", "--target", "/dev/lab/disk1",
+                     f"{READS}/uring-fixed", "depth=32")
+    for row in rows.ran("uring-fixed"):
+        must(row["numa_node"] == "1" and row["cpus"] in ("2", "2-3"),
+             f"CPUs {row['cpus']} node {row['numa_node']}")
+
+
+def across_nodes(bench):
+    """Two ends on two nodes say so on the row."""
+    seen = {}
+    for cpus in ("0-1", "0,2"):
+        rows = bench.run(*SHORT, "--cpus", cpus, "ipc/ping-pong/ring",
+                         "op_bytes=8")
+        seen[cpus] = {path(row).get("placement")
+                      for row in rows.of("ring") if row["status"] in RAN}
+    must(seen["0-1"] and seen["0,2"] and not seen["0-1"] & seen["0,2"],
+         f"placements are {seen}")
+    # Each node is a socket of its own here.
+    must(seen["0,2"] == {"other-package"}, str(seen))
+
+
+def kernel_is_content(bench):
+    """The guest's kernel has nothing to complain about."""
+    log = bench.machine.ask("dmesg")
+    trouble = [line for line in log.splitlines() if KERNEL_TROUBLE.search(line)]
+    must(not trouble, "\n".join(trouble))

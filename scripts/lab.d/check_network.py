@@ -1,0 +1,167 @@
+"""Packets over emulated cards that are joined by a wire."""
+from bench import (ENDINGS, RAN, RUN_SECONDS, SHORT, Rows, instants, must, newest,
+                   nothing_is_left, path, told)
+
+
+def over(pair, *words):
+    return [*SHORT, "--interfaces", f"{pair}0,{pair}1", *words]
+
+
+def nothing_lost(rows, variant):
+    """In both directions, to the frame: one at a time is in flight."""
+    for row in rows.ran(variant):
+        for way in ("there", "back"):
+            sent, delivered = (rows.metric(row, f"{way}_frames_{what}")
+                               for what in ("sent", "delivered"))
+            must(sent == delivered > 0,
+                 f"{variant}: {way} {sent} sent, {delivered} delivered")
+
+
+def cards_are_back(bench, *pairs):
+    """What was lent is here again, down, and by its name."""
+    for pair in pairs:
+        for end in range(2):
+            name = f"{pair}{end}"
+            flags = bench.machine.ask(
+                f"for i in $(seq 100); do [ -e /sys/class/net/{name} ] && "
+                f"break; usleep 200000; done; cat /sys/class/net/{name}/flags")
+            must(int(flags, 16) & 1 == 0, f"{name} is up: {flags}")
+
+
+def zero_copy(bench):
+    """Zero-copy is reached, read back, and brings every frame."""
+    for pair, driver in (("igb", "igb"), ("virtio", "virtio_net")):
+        if not bench.has(f"{pair}0"):
+            print(f"   SKIPPED: there is no {pair} here", flush=True)
+            continue
+        rows = bench.run(*over(pair, "net/rtt/af-xdp-zerocopy"))
+        for row in rows.ran("af-xdp-zerocopy"):
+            seen = path(row)
+            must((seen.get("zero_copy"), seen.get("xdp"), seen.get("link"))
+                 == ("yes", "native", driver), told(row))
+        nothing_lost(rows, "af-xdp-zerocopy")
+        cards_are_back(bench, pair)
+
+
+def every_way_over_cards(bench):
+    """Each way to bring a frame over works on real cards, too."""
+    rows = bench.run(*over("virtio", "net/rtt"))
+    for variant in sorted({row["variant"] for row in rows.all}):
+        nothing_lost(rows, variant)
+    cards_are_back(bench, "virtio")
+
+
+def no_zero_copy(bench):
+    """A virtio card that no IOMMU's rules hold for is refused, with the why."""
+    rows = bench.run(*over("plain", "net/rtt/af-xdp-zerocopy"),
+                     endings=(*ENDINGS, 3))
+    rows.skipped("af-xdp-zerocopy", "iommu_platform=on")
+    cards_are_back(bench, "plain")
+
+
+def cards_in_use_are_refused(bench):
+    """An interface that is up or has an address is not touched."""
+    for use, word in (("ip link set virtio0 up", "is up"),
+                      ("ip address add 192.0.2.1/24 dev virtio0",
+                       "has the address 192.0.2.1")):
+        bench.machine.ask(use)
+        lines = []
+        code = bench.machine.run(
+            "bypass run --results /tmp/refused "
+            + " ".join(over("virtio", "net/rtt/socket-spin")) + " 2>&1",
+            RUN_SECONDS, lines.append)
+        text = "\n".join(lines)
+        bench.machine.ask("ip link set virtio0 down; "
+                          "ip address flush dev virtio0; rm -rf /tmp/refused")
+        must(code == 3 and word in text, f"{use}: ended with {code}:\n{text}")
+
+
+# The worker whose filter is attached, one thread of it in each namespace of
+# its lab: they have no name. Each side pings both, of which one is itself, over
+# a loopback that is down.
+FOREIGN = r"""
+while kill -0 $run 2>/dev/null; do
+    worker=$(ls -ld /proc/[0-9]*/fd/* 2>/dev/null | grep bpf-prog |
+        sed 's|.*/proc/\([0-9]*\)/.*|\1|' | head -n 1)
+    [ -n "$worker" ] || continue
+    # Until its cards have carrier. A probe is gone by then.
+    sleep 4
+    [ -d /proc/$worker ] || continue
+    spaces=
+    for task in /proc/$worker/task/*; do
+        space=$(readlink $task/ns/net)
+        case "$spaces" in *"$space"*) continue;; esac
+        spaces="$spaces $space"
+        for side in 198.18.0.1 198.18.0.2; do
+            nsenter --net=$task/ns/net ping -c 5 -i 0.3 -W 8 $side
+        done
+    done
+    break
+done
+"""
+
+
+def foreign_traffic(bench):
+    """What is not ours passes by the filter to the network stack, meanwhile."""
+    words = " ".join(["--smoke", "--window", "25s", "--interfaces",
+                      "virtio0,virtio1", "net/rtt/af-xdp-zerocopy"])
+    lines = []
+    bench.machine.run(
+        "rm -rf /host/results\n"
+        f"bypass run --results /host/results {words} >/tmp/said 2>&1 &\n"
+        f"run=$!\n{FOREIGN}\nwait; cat /tmp/said", RUN_SECONDS, lines.append)
+    text = "\n".join(lines)
+    answered = text.count("5 packets transmitted, 5 packets received")
+    must(answered >= 2, text)
+    nothing_lost(Rows(newest(bench.machine.share / "results")),
+                 "af-xdp-zerocopy")
+
+
+def wire_cut(bench):
+    """A link that goes down under load ends a trial as an error, and comes
+    back."""
+    def show(line):
+        if line in ("@down", "@up"):
+            for end in range(2):
+                bench.machine.qmp("set_link", name=f"virtio{end}",
+                                  up=line == "@up")
+
+    words = " ".join(["--smoke", "--window", "15s", "--interfaces",
+                      "virtio0,virtio1", "net/rtt/socket-spin"])
+    lines = []
+    code = bench.machine.run(
+        "rm -rf /host/results\n"
+        f"bypass run --results /host/results {words} 2>&1 &\n"
+        "sleep 8; echo @down; sleep 12; echo @up; wait $!",
+        RUN_SECONDS, lambda line: (lines.append(line), show(line)))
+    text = "\n".join(lines)
+    must(code in (0, 3, 4), f"ended with {code}:\n{text}")
+    rows = Rows(newest(bench.machine.share / "results"))
+    errors = [row for row in rows.all if row["status"] == "error"]
+    must(errors and all(row["reasons"] for row in errors),
+         "\n".join(map(told, rows.all)))
+    nothing_is_left(bench)
+    cards_are_back(bench, "virtio")
+    nothing_lost(bench.run(*over("virtio", "net/rtt/socket-spin")),
+                 "socket-spin")
+
+
+def killed_with_cards(bench):
+    """A runner that is killed leaves the cards as they were."""
+    words = " ".join(over("virtio", "net/rtt"))
+    for seconds in instants(3):
+        bench.machine.ask(
+            f"bypass run --results /tmp/killed {words} >/dev/null 2>&1 &\n"
+            f"sleep {seconds}; kill -9 $!; wait $! || true; sleep 2")
+        nothing_is_left(bench)
+        cards_are_back(bench, "virtio")
+    bench.machine.ask("rm -rf /tmp/killed")
+
+
+def old_kernel_over_cards(bench):
+    """A kernel whose drivers have no zero-copy skips it, with the reason."""
+    rows = bench.run(*over("virtio", "net/rtt"))
+    rows.skipped("af-xdp-zerocopy", "zero-copy")
+    for row in rows.all:
+        must(row["status"] in (*RAN, "degraded", "skipped"), told(row))
+    cards_are_back(bench, "virtio")
