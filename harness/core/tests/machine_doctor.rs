@@ -103,14 +103,16 @@ fn a_governor_is_judged_and_its_fix_knows_the_way_back() {
 #[test]
 fn load_warns_before_it_caps() {
     let tree = bare_metal();
-    for (load, status) in [
-        ("0.10", Status::Pass),
-        ("0.90", Status::Warn),
-        ("3.00", Status::Fail),
-        ("NaN", Status::Unknown),
-        ("-1.0", Status::Unknown),
+    for (load, runnable, status) in [
+        ("0.10", 1, Status::Pass),
+        ("0.90", 2, Status::Warn),
+        ("3.00", 2, Status::Fail),
+        ("3.00", 1, Status::Warn),
+        ("NaN", 1, Status::Unknown),
+        ("-1.0", 1, Status::Unknown),
     ] {
-        tree.file("proc/loadavg", format!("{load} 0.1 0.1 1/100 42"));
+        let text = format!("{load} 0.1 0.1 {runnable}/100 42");
+        tree.file("proc/loadavg", text);
         assert_status(&tree, "noise.load", status);
     }
 }
@@ -219,7 +221,7 @@ fn of_two_examinations_the_worse_finding_stays() {
     let path = "proc/loadavg";
     let with = |load: &str| report(tree.file(path, load));
     let quiet = with("0.0 0 0 1/9 9");
-    let busy = with("9.0 0 0 1/9 9");
+    let busy = with("9.0 0 0 5/9 9");
     for (mut first, second) in [(quiet.clone(), busy.clone()), (busy, quiet)] {
         first.absorb(second);
         let load = first.finding("noise.load").expect("the check");
