@@ -147,6 +147,10 @@ impl<F: Flow> Drain<F> {
             Ok(closed) => closed,
             Err(error) => return error,
         };
+        // What is lost without a name outweighs the waiting for it.
+        if let Err(error) = ledger.check() {
+            return error;
+        }
         let how = sent.ended.err().map_or(String::new(), |lost| {
             format!("the sender gave up: {lost}; ")
         });

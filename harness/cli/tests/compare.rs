@@ -216,5 +216,5 @@ fn names_without_a_run_end_with_2() {
     let example = example().display().to_string();
     let output = bypass(&["compare", &example, &example], root);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("stands on both sides"));
+    assert!(text(&output.stderr).contains("is named twice"));
 }

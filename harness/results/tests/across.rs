@@ -261,6 +261,15 @@ fn what_a_measured_and_b_lost_is_doubted_and_what_b_adds_is_not() {
         let doubts = across.doubts().join("\n");
         assert!(doubts.contains(expected), "{expected}\n{doubts}");
     }
+    // Sessions all equal, and not equal to those of the other side.
+    let level = |at: u64, first| {
+        sessions(3, first, |_| 1.0)
+            .alter(move |row| row.latency_p50_ns = Some(at))
+            .write(root.path())
+    };
+    let doubts = both(&level(127, 40), &level(380, 50)).doubts().join("\n");
+    assert!(doubts.contains("latency_p50_ns: the sessions"), "{doubts}");
+    assert_eq!(both(&level(127, 60), &level(127, 70)).doubts(), [""; 0]);
     // What never ran on either side has lost nothing.
     let lacking = |seed, first| {
         sessions(seed, first, |_| 1.0)

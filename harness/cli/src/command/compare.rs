@@ -90,7 +90,7 @@ impl Compare {
 fn gate(across: &Across) -> Exit {
     if across.count(Verdict::Slower) > 0 {
         Exit::GateFailed
-    } else if !across.can_decide() {
+    } else if !across.ran_enough_sessions() {
         Exit::Usage
     } else if !across.doubts().is_empty() {
         Exit::Measurement

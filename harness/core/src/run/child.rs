@@ -24,6 +24,8 @@ const STDERR_LIMIT_BYTES: u64 = 4 << 10;
 
 /// How often a second Ctrl-C is looked for.
 const POLL: Duration = Duration::from_millis(50);
+/// How long the last words of a worker that has replied are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What became of a worker.
 #[derive(Debug)]
@@ -139,9 +141,12 @@ fn converse(
         serde_json::to_vec(spec).map_err(|error| Stop::Pipe(error.into()))?;
     let (done, replies) = mpsc::channel();
     let mut pipes = (child.stdout.take(), child.stderr.take());
-    let complaint = pipes.1.take().map(|pipe| {
-        thread::spawn(move || read_limited(pipe, STDERR_LIMIT_BYTES))
-    });
+    let (said, complaints) = mpsc::channel();
+    if let Some(pipe) = pipes.1.take() {
+        thread::spawn(move || {
+            let _ = said.send(read_limited(pipe, STDERR_LIMIT_BYTES));
+        });
+    }
     if let Some(pipe) = pipes.0.take() {
         thread::spawn(move || {
             let reply = read_limited(pipe, REPLY_LIMIT_BYTES);
@@ -169,8 +174,8 @@ fn converse(
             return Err(Stop::TimedOut);
         }
     };
-    let complaint =
-        complaint.and_then(|reader| reader.join().ok()).unwrap_or_default();
+    // A worker that has replied has at most its end to say.
+    let complaint = complaints.recv_timeout(LAST_WORDS).unwrap_or_default();
     let complaint = String::from_utf8_lossy(&complaint);
     let complaint =
         complaint.trim().lines().next_back().unwrap_or("").to_owned();

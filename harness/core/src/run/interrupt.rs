@@ -19,6 +19,10 @@ impl Interrupts {
     pub fn listen() -> std::io::Result<Self> {
         let interrupts = Self::default();
         for signal in [SIGINT, SIGTERM, SIGHUP] {
+            if signal == SIGHUP && is_ignored(signal) {
+                // nohup(1) means it.
+                continue;
+            }
             let count = Arc::clone(&interrupts.0);
             // SAFETY: the handler only increments an atomic, which is
             // async-signal-safe.
@@ -40,4 +44,12 @@ impl Interrupts {
     pub fn now(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= 2
     }
+}
+
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: sigaction is plain data, for which all zeros is a value.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action the call only writes `now`.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &mut now) };
+    asked == 0 && now.sa_sigaction == libc::SIG_IGN
 }

@@ -35,7 +35,7 @@ pub struct ExperimentDone {
     trials_again: u32,
     /// Variants whose rows as skipped are written already.
     pub skipped: BTreeSet<String>,
-    /// Failures in a row per variant, in this process.
+    /// Failures in a row per variant.
     pub failures: BTreeMap<String, u32>,
 }
 
@@ -88,9 +88,6 @@ impl Done {
         experiment.attempt(block, attempt);
         let bound = row.role == Role::Bound;
         experiment.trial(block, &row.variant, bound, row.status);
-        // What failed before may work now: an earlier process's failures do
-        // not leave a variant out for ever.
-        experiment.failures.clear();
     }
 }
 

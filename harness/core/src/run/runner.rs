@@ -9,7 +9,7 @@ use std::{
 use results::{
     compare::{self, Derived},
     schema::{Part, RunFile},
-    writer::{RunDirectory, RunWriter, write_compare},
+    writer::{Repaired, RunDirectory, RunWriter, write_compare},
 };
 use serde_json::Value;
 
@@ -143,7 +143,8 @@ pub fn run(
     let diagnosis = doctor::record(&mut file, diagnosis);
     file.write(directory.path())?;
     let job = Job { suites, host: &host, planned, options, diagnosis };
-    job.execute(directory, file, &Done::nothing(), progress)
+    let opened = RunWriter::open(directory)?;
+    job.execute(opened, file, &Done::nothing(), progress)
 }
 
 /// Goes on with an interrupted run: the same plan, the same order. What may
@@ -186,6 +187,9 @@ pub fn resume(
             reason: "experiments or CPUs are not what they were".to_owned(),
         });
     }
+    // From here on it is locked: nothing of a run that is still going on is
+    // changed.
+    let opened = RunWriter::open(directory)?;
     let done = Done::read(path)?;
     let home = path.parent().unwrap_or(path);
     let now = diagnose(suites, &planned, &options, &host, home);
@@ -193,7 +197,7 @@ pub fn resume(
     file.write(path)?;
     let options = &options;
     let job = Job { suites, host: &host, planned, options, diagnosis };
-    job.execute(directory, file, &done, progress)
+    job.execute(opened, file, &done, progress)
 }
 
 /// Removes what processes that were killed had to leave, and takes what
@@ -345,13 +349,13 @@ struct Job<'a> {
 impl Job<'_> {
     fn execute(
         self,
-        directory: RunDirectory,
+        (mut writer, repaired): (RunWriter, Repaired),
         mut file: RunFile,
         done: &Done,
         progress: Option<Progress>,
     ) -> Result<Report, RunError> {
-        let path = directory.path().to_owned();
-        let run_number = number_of(directory.run_id());
+        let path = writer.directory().path().to_owned();
+        let run_number = number_of(writer.directory().run_id());
         let interrupts = Interrupts::listen().map_err(RunError::Signals)?;
         let trials = count_trials(&self.planned, self.options, done);
         let mut progress = progress.unwrap_or_default();
@@ -363,36 +367,32 @@ impl Job<'_> {
             skipped: done.skipped,
             ..Tally::default()
         };
-        {
-            let (mut writer, repaired) = RunWriter::open(directory)?;
-            if repaired.rows > 0 || repaired.bytes > 0 {
-                progress.say(&format!(
-                    "dropped {} bytes of a block that was cut off",
-                    repaired.bytes
-                ));
-            }
-            // Beside the results, not among them: the same file system, and
-            // nothing in the run directory that is no result.
-            let home = path.parent().unwrap_or(Path::new("."));
-            let request =
-                request(self.options, home, &self.planned, run_number);
-            let mut stage = Stage {
-                suites: self.suites,
-                options: self.options,
-                host: self.host,
-                run_number,
-                done,
-                interrupts: &interrupts,
-                writer: &mut writer,
-                progress: &mut progress,
-                tally: &mut tally,
-            };
-            for session in 1..=self.options.sessions {
-                let session = u32::try_from(session).unwrap_or(u32::MAX);
-                stage.session(session, &self.planned, &request)?;
-                if stage.tally.interrupted {
-                    break;
-                }
+        if repaired.rows > 0 || repaired.bytes > 0 {
+            progress.say(&format!(
+                "dropped {} bytes of a block that was cut off",
+                repaired.bytes
+            ));
+        }
+        // Beside the results, not among them: the same file system, and
+        // nothing in the run directory that is no result.
+        let home = path.parent().unwrap_or(Path::new("."));
+        let request = request(self.options, home, &self.planned, run_number);
+        let mut stage = Stage {
+            suites: self.suites,
+            options: self.options,
+            host: self.host,
+            run_number,
+            done,
+            interrupts: &interrupts,
+            writer: &mut writer,
+            progress: &mut progress,
+            tally: &mut tally,
+        };
+        for session in 1..=self.options.sessions {
+            let session = u32::try_from(session).unwrap_or(u32::MAX);
+            stage.session(session, &self.planned, &request)?;
+            if stage.tally.interrupted {
+                break;
             }
         }
         progress.finish();

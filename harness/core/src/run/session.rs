@@ -20,8 +20,8 @@ use super::{
 use crate::{
     measure::trial::TrialSpec,
     suite::{
-        Availability, ProbeRequest, Refusal, Role, Session, SessionRequest,
-        Suite, Variant,
+        Availability, Experiment, ProbeRequest, Refusal, Role, Session,
+        SessionRequest, Suite, Variant,
     },
 };
 
@@ -176,6 +176,8 @@ impl Stage<'_> {
         prepared: &dyn Session,
     ) -> Result<(), WriteError> {
         if self.is_complete(session, planned) {
+            let done = self.done_of(session, planned);
+            self.tell_given_up(&planned.experiment, &done);
             return Ok(());
         }
         if let Some((reason, remedy)) = &planned.lack {
@@ -196,12 +198,9 @@ impl Stage<'_> {
         };
         let target = prepared.target();
         let available = self.probe(session, planned, &target)?;
-        let has = |role| {
-            available
-                .iter()
-                .any(|i| planned.experiment.variants[*i].role == role)
-        };
-        if !has(Role::Baseline) || !has(Role::Contender) {
+        let variants = &planned.experiment.variants;
+        if !is_worth_running(variants, available.iter().map(|i| &variants[*i]))
+        {
             return Ok(());
         }
         let label = prepared.label();
@@ -214,6 +213,24 @@ impl Stage<'_> {
             label,
         };
         blocks.run()
+    }
+
+    /// Notes the variants that did nothing but fail.
+    fn tell_given_up(
+        &mut self,
+        experiment: &Experiment,
+        done: &ExperimentDone,
+    ) {
+        for variant in &experiment.variants {
+            if given_up(variant, done) {
+                self.tally.given_up.push(format!(
+                    "{} {}: left out after {FAILURES_IN_A_ROW} failures in a \
+                     row; `reasons` in trials.csv tells why",
+                    experiment.key(),
+                    variant.id
+                ));
+            }
+        }
     }
 
     /// Asks each variant; writes a row for each that cannot run. Without its
@@ -334,6 +351,9 @@ impl ExperimentRun<'_, '_> {
         let session = usize::try_from(self.session).unwrap_or(usize::MAX);
         let orders = self.planned.orders(&self.available, session, options);
         let mut done = self.stage.done_of(self.session, self.planned);
+        // What failed before may work now: an earlier process's failures do
+        // not leave a variant out for ever.
+        done.failures.clear();
         // Half as many trials again may be run again; then it is the machine.
         let planned: usize = orders.iter().map(Vec::len).sum();
         let budget = match options.smoke {
@@ -385,17 +405,7 @@ impl ExperimentRun<'_, '_> {
                 options.blocks
             ));
         }
-        for index in &self.available {
-            let variant = &self.planned.experiment.variants[*index];
-            if given_up(variant, &done) {
-                self.stage.tally.given_up.push(format!(
-                    "{} {}: left out after {FAILURES_IN_A_ROW} failures in a \
-                     row; `reasons` in trials.csv tells why",
-                    self.planned.experiment.key(),
-                    variant.id
-                ));
-            }
-        }
+        self.stage.tell_given_up(&self.planned.experiment, &done);
         Ok(())
     }
 
@@ -419,16 +429,10 @@ impl ExperimentRun<'_, '_> {
         self.stage.progress.at_most(trials as u64);
     }
 
-    /// Whether a baseline and something to compare with it are left.
     fn can_compare(&self, done: &ExperimentDone) -> bool {
         let variants = &self.planned.experiment.variants;
-        let is_left = |role| {
-            self.available
-                .iter()
-                .map(|index| &variants[*index])
-                .any(|v| v.role == role && !given_up(v, done))
-        };
-        is_left(Role::Baseline) && is_left(Role::Contender)
+        let available = self.available.iter().map(|index| &variants[*index]);
+        is_worth_running(variants, available.filter(|v| !given_up(v, done)))
     }
 
     /// Runs one block and says how it went; nothing if the person wants to
@@ -572,6 +576,17 @@ pub fn to_come(
     let left =
         (1..).zip(orders).filter(|(block, _)| done.next_attempt(*block).1);
     left.map(|(_, order)| order.len()).sum()
+}
+
+/// Whether a baseline is left, and something to compare with it; a baseline
+/// that was asked for alone stands for itself.
+fn is_worth_running<'a>(
+    asked_for: &[Variant],
+    left: impl Iterator<Item = &'a Variant> + Clone,
+) -> bool {
+    let is_left = |role| left.clone().any(|v| v.role == role);
+    let is_alone = asked_for.iter().all(|v| v.role != Role::Contender);
+    is_left(Role::Baseline) && (is_alone || is_left(Role::Contender))
 }
 
 /// Whether a variant is left out because it does nothing but fail.

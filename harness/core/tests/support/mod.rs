@@ -7,7 +7,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use results::{
@@ -43,6 +43,12 @@ impl Run {
     pub fn start(scratch: TempDir, filter: &str, more: &[&str]) -> Self {
         let root = scratch.path().join("results");
         Self::start_at(scratch, root, filter, more)
+    }
+
+    /// Goes on with it.
+    pub fn resume(&self) -> Output {
+        let run = only_run(&self.root).expect("run");
+        Command::new(FIXTURE).arg("resume").arg(run).output().expect("fixture")
     }
 
     /// The same with results elsewhere.

@@ -220,7 +220,8 @@ fn draft<'a>(
     match &welch {
         None => {
             row.reason = "the sessions of each side are all equal, so there \
-                          is no spread to judge by"
+                          is no spread to judge by; a longer --window has \
+                          finer figures"
                 .to_owned();
         }
         Some(found) => {

@@ -85,7 +85,7 @@ pub enum AcrossError {
     Empty(&'static str),
     /// The same run twice.
     #[error(
-        "{0} stands on both sides; a run cannot be compared with itself: its \
+        "{0} is named twice; a run cannot be compared with itself: its \
          own noise floor is the A/A row of its table"
     )]
     SameRun(String),
@@ -170,10 +170,9 @@ pub fn compare(
 }
 
 fn refuse(a: &Side, b: &Side) -> Result<(), AcrossError> {
-    let of_a: HashSet<&str> =
-        a.runs.iter().map(|run| run.file.run_id.as_str()).collect();
-    for run in &b.runs {
-        if of_a.contains(run.file.run_id.as_str()) {
+    let mut seen = HashSet::new();
+    for run in a.runs.iter().chain(&b.runs) {
+        if !seen.insert(run.file.run_id.as_str()) {
             return Err(AcrossError::SameRun(run.file.run_id.clone()));
         }
     }
@@ -240,6 +239,12 @@ impl Across {
             && figures.all(AcrossRow::has_enough_sessions)
     }
 
+    /// Whether both sides ran the sessions that a verdict needs; whether they
+    /// count is another matter.
+    pub fn ran_enough_sessions(&self) -> bool {
+        self.a.sessions.min(self.b.sessions) >= SESSIONS_NEEDED
+    }
+
     /// Why a gate may not pass although nothing is shown to be slower: what
     /// was not judged, and what makes verdicts worthless.
     pub fn doubts(&self) -> Vec<String> {
@@ -257,6 +262,22 @@ impl Across {
             doubts.push(self.order.sentence().to_owned());
         }
         doubts.extend(self.unjudged.iter().cloned());
+        let untested = self.rows.iter().filter(|row| {
+            row.measure == Measure::Figure
+                && row.ratio_low.is_none()
+                && row.ratio != Some(1.0)
+        });
+        doubts.extend(untested.map(|row| {
+            let id =
+                [&row.suite, &row.experiment, &row.params].map(String::clone);
+            format!(
+                "{} {} {}: {}",
+                key(&id),
+                row.variant,
+                row.metric,
+                row.reason
+            )
+        }));
         doubts
     }
 

@@ -28,7 +28,10 @@ pub enum Order {
 const STRETCH_MAX: usize = 2;
 
 pub(super) fn order(a: &[Span], b: &[Span], same_machine: bool) -> Order {
-    if same_machine && a.iter().any(|a| b.iter().any(|b| overlap(a, b))) {
+    let mut all: Vec<&Span> = a.iter().chain(b).collect();
+    all.sort();
+    // Sorted by their start, neighbours overlap if any two do.
+    if same_machine && all.windows(2).any(|pair| overlap(pair[0], pair[1])) {
         return Order::Overlapping;
     }
     let letters = letters(a, b);

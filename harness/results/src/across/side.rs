@@ -72,6 +72,39 @@ pub(super) struct Shape {
     target: String,
 }
 
+impl Shape {
+    /// Takes in another run of the same side; says what is not alike.
+    fn add(&mut self, other: Shape) -> Option<String> {
+        fn fill<T: PartialEq + Copy>(
+            own: &mut Option<T>,
+            other: Option<T>,
+        ) -> bool {
+            let is_alike = own.is_none() || other.is_none() || *own == other;
+            *own = own.or(other);
+            is_alike
+        }
+        let alike = [
+            ("bytes per op", fill(&mut self.op_bytes, other.op_bytes)),
+            ("kinds of load", fill(&mut self.load_mode, other.load_mode)),
+            (
+                "kinds of latency",
+                fill(&mut self.latency_kind, other.latency_kind),
+            ),
+            (
+                "bookings of interrupts",
+                fill(&mut self.cpu_accounting, other.cpu_accounting),
+            ),
+        ];
+        fill(&mut self.threads, other.threads);
+        fill(&mut self.depth, other.depth);
+        if self.target.is_empty() {
+            self.target = other.target;
+        }
+        let (what, _) = alike.into_iter().find(|(_, alike)| !alike)?;
+        Some(format!("different {what} in the runs of this side"))
+    }
+}
+
 /// What a reader wants to know of a side.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -293,14 +326,15 @@ impl ExperimentSide {
             let key =
                 (experiment.id.clone(), variant.name.clone(), variant.role);
             let shape = shapes.get(&key).cloned().unwrap_or_default();
-            let own = self.entry(&variant.name, variant.role, shape);
+            let own = self.entry(&variant.name, variant.role);
+            let mixed = own.shape.add(shape);
             let skipped = variant.skipped.as_ref();
             let unfit = match (&variant.disqualified, skipped) {
                 (Some(why), _) => Some(why.clone()),
                 (None, Some(why)) if !variant.was_measured() => {
                     Some(format!("skipped: {why}"))
                 }
-                _ => None,
+                _ => mixed,
             };
             own.unfit = own.unfit.take().or(unfit);
             for blocks in sessions.values() {
@@ -309,12 +343,7 @@ impl ExperimentSide {
         }
     }
 
-    fn entry(
-        &mut self,
-        name: &str,
-        role: Role,
-        shape: Shape,
-    ) -> &mut VariantSide {
+    fn entry(&mut self, name: &str, role: Role) -> &mut VariantSide {
         let same = |v: &VariantSide| v.name == name && v.role == role;
         let index = self.variants.iter().position(same).unwrap_or_else(|| {
             self.variants.push(VariantSide {
@@ -323,7 +352,7 @@ impl ExperimentSide {
                 unfit: None,
                 figures: PerMetric::default(),
                 ratios: PerMetric::default(),
-                shape,
+                shape: Shape::default(),
             });
             self.variants.len() - 1
         });
