@@ -105,6 +105,11 @@ impl Checker {
         Ok(())
     }
 
+    /// How much was checked so far.
+    pub fn checked(&self) -> Checked {
+        self.checked
+    }
+
     /// Reads the samples again, by a plain blocking call through `other`, and
     /// says how much was checked.
     ///

@@ -4,11 +4,12 @@ use harness::suite::{CpuNeed, Experiment, LatencyKind, Params, Variant};
 
 use crate::{
     addresses::Pattern,
-    load::{BATCH, DEPTH, O_DIRECT, OP_BYTES, PATTERN, PER},
+    load::{BATCH, DEPTH, O_DIRECT, OP_BYTES, PATTERN, PER, TO},
     variants::{
         aio::AIO,
         mmap::MMAP,
         mmap_populate::MMAP_POPULATE,
+        moving::{COPY_FILE_RANGE, READ_WRITE, SENDFILE, SPLICE, URING_SPLICE},
         nop::{NOP, NOP_BARE, NOP_RECORDED},
         o_dsync::O_DSYNC,
         pread::PREAD,
@@ -40,6 +41,8 @@ const SEQREAD: &str = "storage/seqread-128k";
 const PEAK: &str = "storage/peak-4k";
 /// The one that writes.
 pub(crate) const DURABLE_WRITE: &str = "storage/durable-write-4k";
+/// Writes as well: what is moved has to go somewhere.
+pub(crate) const MOVE: &str = "storage/move-64k";
 const LADDER: &str = "storage/ladder";
 const NOP_RATE: &str = "storage/nop";
 
@@ -53,6 +56,8 @@ pub fn all() -> Vec<Experiment> {
         buffered_write(),
         direct_write(1, &["core"]),
         direct_write(16, &["group"]),
+        moving_to_file(),
+        moving_to_socket(),
         ladder(1, PREAD),
         ladder(32, PREAD_POOL),
         nop_rate(),
@@ -163,6 +168,40 @@ fn durable_write(
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
         variants,
+    }
+}
+
+/// From one place of a file to another. The second CPU is for io-wq workers.
+fn moving_to_file() -> Experiment {
+    Experiment {
+        id: MOVE,
+        about: "chunks of 64 KiB from the page cache to another file's place \
+                in it: through the process's memory, or inside of the kernel",
+        params: moves(64 << 10, 1, Pattern::Sequential).with(TO, "file"),
+        tags: &[],
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        variants: vec![
+            READ_WRITE,
+            SENDFILE,
+            SPLICE,
+            COPY_FILE_RANGE,
+            URING_SPLICE,
+        ],
+    }
+}
+
+/// Over loopback, to a thread on the second CPU.
+fn moving_to_socket() -> Experiment {
+    Experiment {
+        id: MOVE,
+        about: "chunks of 64 KiB from the page cache to a TCP connection: \
+                through the process's memory, or inside of the kernel",
+        params: moves(64 << 10, 1, Pattern::Sequential).with(TO, "socket"),
+        tags: &[],
+        cpus: CpuNeed::Exactly(2),
+        latency_kind: LatencyKind::Service,
+        variants: vec![READ_WRITE, SENDFILE, SPLICE, URING_SPLICE],
     }
 }
 

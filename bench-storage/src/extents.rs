@@ -16,6 +16,8 @@ const UNKNOWN: u32 = 0x2;
 const DELAYED: u32 = 0x4;
 /// It has a place, and reads as zeros until it is written.
 const UNWRITTEN: u32 = 0x800;
+/// Another place, of this file or another, has it as well.
+const SHARED: u32 = 0x2000;
 
 /// Extents asked for at once.
 const ROOM: u32 = 64;
@@ -29,6 +31,8 @@ pub struct Extents {
     /// Those that have no place or were never written: the first write there
     /// also changes metadata.
     pub unwritten: usize,
+    /// Those that other places share: nothing was copied there.
+    pub shared: usize,
 }
 
 /// `struct fiemap` with room for extents, linux/fiemap.h.
@@ -90,6 +94,8 @@ pub fn of(file: &File) -> io::Result<Extents> {
             .iter()
             .filter(|e| e.flags & (UNKNOWN | DELAYED | UNWRITTEN) != 0)
             .count();
+        let is_shared = |e: &&Extent| e.flags & SHARED != 0;
+        found.shared += extents.iter().filter(is_shared).count();
         match extents.last() {
             Some(last) if last.flags & LAST == 0 => {
                 start = last.logical + last.length;

@@ -19,6 +19,7 @@ pub mod experiments;
 pub mod extents;
 pub mod guard;
 pub mod load;
+pub mod moving;
 pub mod nvme;
 pub mod page_cache;
 pub mod path;

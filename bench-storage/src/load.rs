@@ -20,6 +20,9 @@ pub const BATCH: &str = "batch";
 /// Parameter: `yes` when writes go past the page cache, `no` when they do not.
 pub const O_DIRECT: &str = "o_direct";
 
+/// Parameter: `file` or `socket`, where data is moved to.
+pub const TO: &str = "to";
+
 /// NOPs per submission where no parameter says so: fio's `t/io_uring` has the
 /// same default, and more gains nothing.
 const NOP_BATCH: usize = 32;

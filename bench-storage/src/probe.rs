@@ -26,7 +26,7 @@ use crate::{
     target::{self, Target},
 };
 
-pub use calls::{aio, blocking, hipri, populate, uncached};
+pub use calls::{aio, blocking, copy_file_range, hipri, populate, uncached};
 pub use passthrough::{passthru, passthru_buffers, passthru_polled};
 
 /// Can a ring be had at all?

@@ -1,6 +1,6 @@
 //! Probes of the variants without a ring.
 
-use std::io;
+use std::{fs::File, io};
 
 use harness::suite::{Availability, ProbeRequest};
 use memmap2::{Advice, MmapOptions};
@@ -10,6 +10,7 @@ use crate::{
     contents::BLOCK_BYTES,
     engine::{aio_calls::Context, blocking::ReadCall},
     load::Load,
+    moving::calls::can_copy_file_range,
     target::{self, Access, Target},
 };
 
@@ -75,6 +76,23 @@ fn explain_aio(depth: usize, error: &io::Error) -> Availability {
     };
     let reason = format!("io_setup for {depth} reads: {error}");
     Availability::unavailable(reason, remedy)
+}
+
+/// A target within which the kernel copies.
+pub fn copy_file_range(request: &ProbeRequest<'_>) -> Availability {
+    let Some(target) = target_of(request) else {
+        return Availability::Available;
+    };
+    let mut options = File::options();
+    options.read(true).write(target.writable.is_some());
+    let tried = options.open(&target.path);
+    match tried.and_then(|file| can_copy_file_range(&file)) {
+        Ok(()) => Availability::Available,
+        Err(error) => Availability::unavailable(
+            format!("copy_file_range within {}: {error}", target.label),
+            "Linux 4.5 or later, and a file: devices cannot be copied so",
+        ),
+    }
 }
 
 /// MADV_POPULATE_READ.

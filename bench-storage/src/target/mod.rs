@@ -30,7 +30,10 @@ use harness::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{contents::Seeded, experiments::DURABLE_WRITE};
+use crate::{
+    contents::Seeded,
+    experiments::{DURABLE_WRITE, MOVE},
+};
 pub use created::CREATED_BYTES;
 pub(crate) use created::free_bytes;
 pub use devices::devices;
@@ -171,10 +174,8 @@ impl Session for Targets {
 
     fn own(&self, key: &str) -> Result<Option<&dyn Session>, Refusal> {
         match &self.written {
-            Some(Ok(held)) if id_of(key) == DURABLE_WRITE => Ok(Some(held)),
-            Some(Err(refusal)) if id_of(key) == DURABLE_WRITE => {
-                Err(refusal.clone())
-            }
+            Some(Ok(held)) if writes(key) => Ok(Some(held)),
+            Some(Err(refusal)) if writes(key) => Err(refusal.clone()),
             _ => Ok(None),
         }
     }
@@ -311,13 +312,18 @@ impl Needs {
     fn of(request: &SessionRequest) -> Self {
         let all = request.experiments.is_empty();
         let any = |wanted: fn(&str) -> bool| {
-            all || request.experiments.iter().any(|key| wanted(id_of(key)))
+            all || request.experiments.iter().any(|key| wanted(key))
         };
         Self {
-            reads: any(|id| id != NEEDS_NO_TARGET && id != DURABLE_WRITE),
-            writes: any(|id| id == DURABLE_WRITE),
+            reads: any(|key| id_of(key) != NEEDS_NO_TARGET && !writes(key)),
+            writes: any(writes),
         }
     }
+}
+
+/// Whether the experiment with this key writes to its target.
+fn writes(key: &str) -> bool {
+    [DURABLE_WRITE, MOVE].contains(&id_of(key))
 }
 
 /// Keys are ids with parameters behind a blank.

@@ -5,6 +5,7 @@ pub mod aio;
 mod durable;
 pub mod mmap;
 pub mod mmap_populate;
+pub mod moving;
 pub mod nop;
 pub mod o_dsync;
 mod passthrough;
