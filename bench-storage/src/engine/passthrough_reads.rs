@@ -76,7 +76,7 @@ impl<'a> PassthroughReads<'a> {
 unsafe impl Requests for PassthroughReads<'_> {
     type Sizes = Big;
 
-    const OPCODE: &'static str = "IORING_OP_URING_CMD (NVMe read)";
+    const OPCODE: &'static str = "IORING_OP_URING_CMD";
 
     #[inline(always)]
     fn next(&mut self, slot: usize) -> &[Entry128] {
@@ -120,7 +120,7 @@ impl PassthroughReads<'_> {
         }
         let status = u16::try_from(result).unwrap_or(u16::MAX);
         let what = format!("{} ({})", Self::OPCODE, status::text(status));
-        TrialError::op(&what, 0, offset, bytes)
+        TrialError::op(&what, status::errno(status), offset, bytes)
     }
 }
 

@@ -28,9 +28,27 @@ pub fn text(status: u16) -> String {
     format!("NVMe status {:#05x}: {name}", status & CODE)
 }
 
+/// The error number that the kernel makes of a status for those who read
+/// through the block layer (nvme_error_status in drivers/nvme/host/core.c).
+pub fn errno(status: u16) -> i32 {
+    match status & CODE {
+        0x081 => libc::ENOSPC,
+        0x280 | 0x281 | 0x286 | 0x287 => libc::ENODATA,
+        0x282..=0x284 => libc::EILSEQ,
+        _ => libc::EIO,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_has_the_error_number_of_a_plain_read() {
+        assert_eq!(errno(0x4281), libc::ENODATA);
+        assert_eq!(errno(0x282), libc::EILSEQ);
+        assert_eq!(errno(0x006), libc::EIO);
+    }
 
     #[test]
     fn bits_about_trying_again_do_not_hide_the_name() {
