@@ -45,7 +45,7 @@ def chosen(options):
         return QUICK if options.quick else FULL
     found = {name: check for module in MODULES
              for name, check in vars(module).items()}
-    return {"newest": [found[name] for name in options.only]}
+    return {options.kernel: [found[name] for name in options.only]}
 
 
 def run_all(guest, options, boot, bypass_run):
