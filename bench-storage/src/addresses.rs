@@ -1,12 +1,15 @@
 //! Which offset the next op reads.
 
-use crate::{page_cache::Range, random::Random};
+use crate::{page_cache::Range, random::Random, zipf::Zipf};
 
 /// How an experiment walks over its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
     /// Each block of the op's size equally likely.
     Random,
+    /// Few blocks often and many seldom, by Zipf's law; the same few for all
+    /// streams, and not next to each other.
+    Zipf,
     /// Ascending; several streams share the target by taking turns, so that
     /// together they ask for the same sequence as one stream would.
     Sequential,
@@ -17,13 +20,14 @@ impl Pattern {
     pub fn word(self) -> &'static str {
         match self {
             Self::Random => "random",
+            Self::Zipf => "zipf",
             Self::Sequential => "sequential",
         }
     }
 
     /// The pattern of that name.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Random, Self::Sequential]
+        [Self::Random, Self::Zipf, Self::Sequential]
             .into_iter()
             .find(|pattern| pattern.word() == word)
     }
@@ -49,6 +53,7 @@ pub struct Addresses {
 #[derive(Clone, Debug)]
 enum Walk {
     Random(Random),
+    Zipf { ranks: Zipf, places: Shuffle },
     Sequential { next: u64, step: u64 },
     Shuffled(Shuffle),
 }
@@ -75,6 +80,10 @@ impl Addresses {
         }
         let walk = match pattern {
             Pattern::Random => Walk::Random(Random::new(stream_seed)),
+            Pattern::Zipf => Walk::Zipf {
+                ranks: Zipf::new(blocks, stream_seed),
+                places: Shuffle::new(0, blocks, trial_seed),
+            },
             Pattern::Sequential => {
                 let start = Random::new(trial_seed).below(blocks);
                 Walk::Sequential {
@@ -84,6 +93,15 @@ impl Addresses {
                 }
             }
         };
+        Some(Self { walk, blocks, op_bytes })
+    }
+
+    /// Ascending from the start, by a single stream. `None` when not one op
+    /// fits.
+    pub fn ascending(target_bytes: u64, op_bytes: usize) -> Option<Self> {
+        let op_bytes = op_bytes as u64;
+        let blocks = target_bytes.checked_div(op_bytes).filter(|n| *n > 0)?;
+        let walk = Walk::Sequential { next: 0, step: 1 };
         Some(Self { walk, blocks, op_bytes })
     }
 
@@ -121,6 +139,7 @@ impl Addresses {
     pub fn next_offset(&mut self) -> u64 {
         let block = match &mut self.walk {
             Walk::Random(random) => random.below(self.blocks),
+            Walk::Zipf { ranks, places } => places.place_of(ranks.draw()),
             Walk::Sequential { next, step } => {
                 let block = *next;
                 *next += *step;
@@ -171,6 +190,20 @@ impl Shuffle {
         }
     }
 
+    /// Where the number `number`, below the count, lies: each at a place of
+    /// its own, since steps that map all numbers of `bits` bits one to one
+    /// come back below the count without meeting.
+    #[inline(always)]
+    fn place_of(&self, number: u64) -> u64 {
+        let mut place = number;
+        loop {
+            place = self.mix(place.wrapping_add(self.counter));
+            if place < self.count {
+                return self.first + place;
+            }
+        }
+    }
+
     #[inline(always)]
     fn mix(&self, number: u64) -> u64 {
         let mask = u64::MAX >> (u64::BITS - self.bits);
@@ -204,6 +237,48 @@ mod tests {
         offsets.sort_unstable();
         offsets.dedup();
         assert_eq!(offsets.len(), 64);
+    }
+
+    #[test]
+    fn zipf_streams_share_their_hot_blocks_which_lie_apart() {
+        let blocks = 1_000;
+        let hottest = |stream_seed| {
+            let addresses = Addresses::new(
+                Pattern::Zipf,
+                blocks * 4096,
+                4096,
+                ONE,
+                7,
+                stream_seed,
+            );
+            let mut counts = vec![0_u32; 1_000];
+            for offset in take(addresses.expect("room"), 50_000) {
+                assert_eq!(offset % 4096, 0);
+                counts[usize::try_from(offset / 4096).expect("small")] += 1;
+            }
+            let mut order: Vec<usize> = (0..1_000).collect();
+            order.sort_by_key(|block| std::cmp::Reverse(counts[*block]));
+            // 1/k^1.1 over 1,000 blocks: 1 in 5.6 goes to the first.
+            let share = f64::from(counts[order[0]]) / 50_000.0;
+            assert!((0.16..0.20).contains(&share), "{share}");
+            let reached = counts.iter().filter(|n| **n > 0).count();
+            assert!(reached > 990, "{reached}");
+            [order[0], order[1], order[2]]
+        };
+        let hot = hottest(1);
+        assert_eq!(hot, hottest(2));
+        assert!(hot[0].abs_diff(hot[1]) > 1 && hot[1].abs_diff(hot[2]) > 1);
+    }
+
+    #[test]
+    fn every_number_has_a_place_of_its_own() {
+        for count in [1_u64, 2, 3, 100, 4_096, 5_000] {
+            let shuffle = Shuffle::new(0, count, 11);
+            let mut places: Vec<u64> =
+                (0..count).map(|n| shuffle.place_of(n)).collect();
+            places.sort_unstable();
+            assert_eq!(places, (0..count).collect::<Vec<_>>());
+        }
     }
 
     #[test]
@@ -294,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_target_below_one_op_has_no_addresses() {
-        for pattern in [Pattern::Random, Pattern::Sequential] {
+        for pattern in [Pattern::Random, Pattern::Zipf, Pattern::Sequential] {
             assert!(Addresses::new(pattern, 4095, 4096, ONE, 0, 0).is_none());
             assert!(Addresses::new(pattern, 4096, 0, ONE, 0, 0).is_none());
         }

@@ -18,8 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::Random;
 
-/// The unit that carries a header; every op is a multiple of it.
+/// The unit that carries a header; every op is a multiple of it, or a whole
+/// number of sectors within one.
 pub const BLOCK_BYTES: usize = 4096;
+
+/// The smallest op: the smallest unit that block devices have.
+pub const SECTOR_BYTES: usize = 512;
 
 /// Run id and address.
 pub const HEADER_BYTES: usize = 16;
@@ -62,13 +66,27 @@ impl Seeded {
         }
     }
 
-    /// Whether the block's header is the one written at `offset`.
+    /// Whether the first 16 bytes are those written at `offset`: a block's
+    /// header, or what stands at the start of a sector within it.
     #[inline(always)]
-    pub fn header_matches(&self, offset: u64, block: &[u8]) -> bool {
-        let Some(header) = block.first_chunk::<HEADER_BYTES>() else {
+    pub fn header_matches(&self, offset: u64, data: &[u8]) -> bool {
+        let Some(found) = data.first_chunk::<HEADER_BYTES>() else {
             return false;
         };
-        u128::from_le_bytes(*header) == self.header(offset / BLOCK_BYTES as u64)
+        u128::from_le_bytes(*found) == self.expected_at(offset)
+    }
+
+    /// The 16 bytes at `offset`, which is a multiple of 16.
+    #[inline(always)]
+    fn expected_at(&self, offset: u64) -> u128 {
+        let block = BLOCK_BYTES as u64;
+        let (address, within) = (offset / block, offset % block);
+        if within == 0 {
+            return self.header(address);
+        }
+        let mut random = self.body_from(address, within);
+        let low = random.next_u64();
+        u128::from(random.next_u64()) << 64 | u128::from(low)
     }
 
     /// Compares headers; on a difference says which.
@@ -78,7 +96,11 @@ impl Seeded {
     #[cold]
     #[inline(never)]
     pub fn explain_header(&self, offset: u64, block: &[u8]) -> Mismatch {
+        let within = offset % BLOCK_BYTES as u64;
         let describe = |header: u128| {
+            if within > 0 {
+                return format!("{header:032x}");
+            }
             let run_id = header & u128::from(u64::MAX);
             let address = header >> 64;
             format!("run id {run_id:016x} block {address}")
@@ -87,16 +109,51 @@ impl Seeded {
             || format!("{} bytes", block.len()),
             |header| describe(u128::from_le_bytes(*header)),
         );
-        let expected = self.header(offset / BLOCK_BYTES as u64);
+        let expected = self.expected_at(offset);
         Mismatch { offset, expected: describe(expected), found }
     }
 
-    /// Compares whole blocks, the first of them read at `offset`, with what
-    /// was written.
+    /// Compares whole blocks, or sectors of one block, read at `offset` with
+    /// what was written.
     ///
     /// # Errors
     /// The first word that differs.
-    pub fn verify(&self, offset: u64, blocks: &[u8]) -> Result<(), Mismatch> {
+    pub fn verify(&self, offset: u64, data: &[u8]) -> Result<(), Mismatch> {
+        if data.len() < BLOCK_BYTES {
+            return self.verify_part(offset, data);
+        }
+        self.verify_blocks(offset, data)
+    }
+
+    fn verify_part(&self, offset: u64, part: &[u8]) -> Result<(), Mismatch> {
+        let block_bytes = BLOCK_BYTES as u64;
+        let start = offset / block_bytes * block_bytes;
+        let mut block = [0; BLOCK_BYTES];
+        self.fill(start, &mut block);
+        let within = usize::try_from(offset - start).unwrap_or(0);
+        let expected = block.get(within..within + part.len());
+        let expected = expected.unwrap_or_default();
+        let words = |bytes: &[u8], at: usize| {
+            let word = bytes.get(at..at + 8).unwrap_or_default();
+            word.iter().rev().map(|b| format!("{b:02x}")).collect::<String>()
+        };
+        let differs = (0..part.len())
+            .find(|at| part.get(*at) != expected.get(*at))
+            .map(|at| at / 8 * 8);
+        differs.map_or(Ok(()), |at| {
+            Err(Mismatch {
+                offset: offset + at as u64,
+                expected: words(expected, at),
+                found: words(part, at),
+            })
+        })
+    }
+
+    fn verify_blocks(
+        &self,
+        offset: u64,
+        blocks: &[u8],
+    ) -> Result<(), Mismatch> {
         let first = offset / BLOCK_BYTES as u64;
         for (address, block) in
             (first..).zip(blocks.as_chunks::<BLOCK_BYTES>().0)
@@ -134,6 +191,14 @@ impl Seeded {
         // the streams of two blocks do not overlap.
         let spread = Random::new(address).next_u64();
         Random::new(self.seed ^ spread)
+    }
+
+    /// The same from a place within the block that lies behind the header.
+    #[inline(always)]
+    fn body_from(&self, address: u64, within: u64) -> Random {
+        let mut random = self.body(address);
+        random.skip((within - HEADER_BYTES as u64) / 8);
+        random
     }
 }
 
@@ -183,6 +248,25 @@ mod tests {
         let mut parts = blocks(0, 2);
         parts.extend(blocks(2 * 4096, 2));
         assert_eq!(parts, blocks(0, 4));
+    }
+
+    #[test]
+    fn sectors_are_told_from_each_other_and_checked_whole() {
+        let bytes = blocks(4096, 2);
+        let sectors = bytes.chunks(SECTOR_BYTES).zip(0_u64..);
+        for (sector, number) in sectors.clone() {
+            let offset = 4096 + number * SECTOR_BYTES as u64;
+            assert!(SEEDED.header_matches(offset, sector), "{number}");
+            assert_eq!(SEEDED.verify(offset, sector), Ok(()), "{number}");
+            let elsewhere = offset + SECTOR_BYTES as u64;
+            assert!(!SEEDED.header_matches(elsewhere, sector), "{number}");
+            let mut bad = sector.to_vec();
+            bad[500] ^= 1;
+            let mismatch = SEEDED.verify(offset, &bad).expect_err("corrupt");
+            assert_eq!(mismatch.offset, offset + 496);
+        }
+        let other = SEEDED.explain_header(4096 + 512, &bytes);
+        assert!(other.found.len() == 32, "{other}");
     }
 
     #[test]

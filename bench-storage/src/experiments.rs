@@ -1,10 +1,17 @@
 //! The questions of this suite.
 
-use harness::suite::{CpuNeed, Experiment, LatencyKind, Params, Variant};
+use std::{num::NonZero, thread::available_parallelism};
+
+use harness::{
+    run::filter::SWEEP,
+    suite::{CpuNeed, Experiment, LatencyKind, Params, Variant},
+};
 
 use crate::{
     addresses::Pattern,
-    load::{BATCH, DEPTH, O_DIRECT, OP_BYTES, PATTERN, PER, TO},
+    load::{
+        BATCH, CPUS, DEPTH, O_DIRECT, OP_BYTES, PATTERN, PER, READ_PERCENT, TO,
+    },
     variants::{
         aio::AIO,
         mmap::MMAP,
@@ -16,6 +23,7 @@ use crate::{
         pread_buffered::PREAD_BUFFERED,
         pread_pool::PREAD_POOL,
         preadv2_hipri::PREADV2_HIPRI,
+        pwrite::{PREAD_PWRITE_POOL, PWRITE, PWRITE_POOL},
         pwrite_fdatasync::PWRITE_FDATASYNC,
         rwf_dsync::RWF_DSYNC,
         uncached::UNCACHED,
@@ -33,26 +41,69 @@ use crate::{
         uring_passthru_iopoll::URING_PASSTHRU_IOPOLL,
         uring_ring::URING_RING,
         uring_sqpoll::URING_SQPOLL,
+        uring_writes::{
+            URING_FIXED_WRITES, URING_IOPOLL_WRITES, URING_SQPOLL_WRITES,
+            URING_WRITES,
+        },
     },
 };
 
 const RANDREAD: &str = "storage/randread-4k";
 const SEQREAD: &str = "storage/seqread-128k";
 const PEAK: &str = "storage/peak-4k";
-/// The one that writes.
-pub(crate) const DURABLE_WRITE: &str = "storage/durable-write-4k";
+const RANDWRITE: &str = "storage/randwrite-4k";
+const SEQWRITE: &str = "storage/seqwrite-128k";
+const MIXED: &str = "storage/mixed-4k";
+const DURABLE_WRITE: &str = "storage/durable-write-4k";
 /// Writes as well: what is moved has to go somewhere.
-pub(crate) const MOVE: &str = "storage/move-64k";
+const MOVE: &str = "storage/move-64k";
 const LADDER: &str = "storage/ladder";
 const NOP_RATE: &str = "storage/nop";
 
+/// The same at other op sizes, as points of a sweep.
+const RANDREAD_SIZES: &str = "storage/randread";
+const SEQREAD_SIZES: &str = "storage/seqread";
+const RANDWRITE_SIZES: &str = "storage/randwrite";
+const SEQWRITE_SIZES: &str = "storage/seqwrite";
+
+/// The experiments that write.
+pub(crate) const WRITING: [&str; 7] = [
+    RANDWRITE,
+    SEQWRITE,
+    MIXED,
+    RANDWRITE_SIZES,
+    SEQWRITE_SIZES,
+    MOVE,
+    DURABLE_WRITE,
+];
+
+/// Depths between and beyond those that are always asked for.
+const DEPTHS: [u64; 7] = [2, 4, 8, 16, 64, 128, 256];
+
+/// 512 B to 1 MiB.
+const SIZES: [u64; 6] = [512, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
+
+/// In flight at each size: what is registered of the largest then fits into
+/// the 8 MiB that an ordinary user may lock.
+const SIZES_DEPTH: u64 = 4;
+
+/// In flight on each CPU of a sweep over them.
+const CPUS_DEPTH: u64 = 32;
+
+/// The share of reads that benchmarks of databases have settled on.
+const READS_OF_MIX: u64 = 70;
+
 /// All experiments; each names its variants in one list.
 pub fn all() -> Vec<Experiment> {
-    vec![
+    let mut all = vec![
         randread(1, PREAD, &["core"]),
         randread(32, PREAD_POOL, &["core", "noise:uring-fixed"]),
         seqread(),
         peak(),
+        randwrite(1, PWRITE, &["full"]),
+        randwrite(32, PWRITE_POOL, &["full"]),
+        seqwrite(),
+        mixed(32, &["full"]),
         buffered_write(),
         direct_write(1, &["core"]),
         direct_write(16, &["group"]),
@@ -61,7 +112,64 @@ pub fn all() -> Vec<Experiment> {
         ladder(1, PREAD),
         ladder(32, PREAD_POOL),
         nop_rate(),
-    ]
+    ];
+    all.extend(sweep());
+    all
+}
+
+/// One parameter moves and the others stay: what a line in a diagram is made
+/// of.
+fn sweep() -> Vec<Experiment> {
+    const TAGS: &[&str] = &[SWEEP];
+    let depths = DEPTHS.into_iter().flat_map(|depth| {
+        [
+            randread(depth, PREAD_POOL, TAGS),
+            randwrite(depth, PWRITE_POOL, TAGS),
+            mixed(depth, TAGS),
+        ]
+    });
+    let zipf = [
+        randread(32, PREAD_POOL, &["full", SWEEP]),
+        randwrite(32, PWRITE_POOL, TAGS),
+        mixed(32, TAGS),
+    ];
+    let zipf = zipf.map(|e| with_pattern(e, Pattern::Zipf));
+    let sizes = SIZES.into_iter().flat_map(|op_bytes| {
+        let random = moves(op_bytes, SIZES_DEPTH, Pattern::Random);
+        let in_order = moves(op_bytes, SIZES_DEPTH, Pattern::Sequential);
+        [
+            reads_of_size(RANDREAD_SIZES, random.clone()),
+            reads_of_size(SEQREAD_SIZES, in_order.clone()),
+            writes_of_size(RANDWRITE_SIZES, random),
+            writes_of_size(SEQWRITE_SIZES, in_order),
+        ]
+    });
+    let cpus = counts_of_cpus().into_iter().flat_map(|cpus| {
+        let reads = randread(CPUS_DEPTH, PREAD_POOL, TAGS);
+        let writes = randwrite(CPUS_DEPTH, PWRITE_POOL, TAGS);
+        [reads, writes].map(|experiment| on_cpus(experiment, cpus))
+    });
+    depths.chain(zipf).chain(sizes).chain(cpus).collect()
+}
+
+/// 1, 2, 4 and so on, and all.
+fn counts_of_cpus() -> Vec<usize> {
+    let all = available_parallelism().map_or(1, NonZero::get);
+    let doubling = std::iter::successors(Some(1), |count| Some(count * 2));
+    doubling.take_while(|count| *count < all).chain([all]).collect()
+}
+
+fn with_pattern(mut experiment: Experiment, pattern: Pattern) -> Experiment {
+    experiment.params = experiment.params.with(PATTERN, pattern.word());
+    experiment
+}
+
+/// One ring per CPU. A poller would need as many CPUs again.
+fn on_cpus(mut experiment: Experiment, cpus: usize) -> Experiment {
+    experiment.params = experiment.params.with(PER, "cpu").with(CPUS, cpus);
+    experiment.cpus = CpuNeed::Exactly(cpus);
+    experiment.variants.retain(|variant| variant.id != URING_SQPOLL.id);
+    experiment
 }
 
 fn randread(
@@ -110,6 +218,86 @@ fn peak() -> Experiment {
         cpus: CpuNeed::All,
         latency_kind: LatencyKind::Service,
         variants: vec![PREAD_POOL, URING, URING_FIXED, NOP],
+    }
+}
+
+fn reads_of_size(id: &'static str, params: Params) -> Experiment {
+    Experiment {
+        id,
+        about: "reads past the page cache, by size",
+        params,
+        tags: &[SWEEP],
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        variants: vec![PREAD_POOL, URING, URING_FIXED, NOP],
+    }
+}
+
+fn randwrite(
+    depth: u64,
+    baseline: Variant,
+    tags: &'static [&'static str],
+) -> Experiment {
+    Experiment {
+        id: RANDWRITE,
+        about: "random writes of 4 KiB past the page cache, over a file that \
+                was written before",
+        params: moves(4096, depth, Pattern::Random),
+        tags,
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        variants: writing(baseline),
+    }
+}
+
+fn seqwrite() -> Experiment {
+    Experiment {
+        id: SEQWRITE,
+        about: "sequential writes of 128 KiB past the page cache, over a file \
+                that was written before",
+        params: moves(128 << 10, 8, Pattern::Sequential),
+        tags: &["full"],
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        variants: vec![PWRITE_POOL, URING_WRITES, URING_FIXED_WRITES, NOP],
+    }
+}
+
+fn mixed(depth: u64, tags: &'static [&'static str]) -> Experiment {
+    Experiment {
+        id: MIXED,
+        about: "7 reads to 3 writes of 4 KiB, random and past the page cache",
+        params: moves(4096, depth, Pattern::Random)
+            .with(READ_PERCENT, READS_OF_MIX),
+        tags,
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        variants: writing(PREAD_PWRITE_POOL),
+    }
+}
+
+/// The second CPU is for the SQPOLL thread; a pool uses both.
+fn writing(baseline: Variant) -> Vec<Variant> {
+    vec![
+        baseline,
+        URING_WRITES,
+        URING_FIXED_WRITES,
+        URING_SQPOLL_WRITES,
+        URING_IOPOLL_WRITES,
+        NOP,
+    ]
+}
+
+fn writes_of_size(id: &'static str, params: Params) -> Experiment {
+    Experiment {
+        id,
+        about: "writes past the page cache, by size, over a file that was \
+                written before",
+        params,
+        tags: &[SWEEP],
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        variants: vec![PWRITE_POOL, URING_WRITES, URING_FIXED_WRITES, NOP],
     }
 }
 
@@ -300,9 +488,43 @@ mod tests {
     }
 
     #[test]
+    fn sizes_depths_cpus_and_patterns_are_swept() {
+        let all = all();
+        let values = |key: &str, ids: &[&str]| -> BTreeSet<u64> {
+            let of = |e: &Experiment| e.params.number(key);
+            all.iter().filter(|e| ids.contains(&e.id)).filter_map(of).collect()
+        };
+        for id in [RANDREAD, RANDWRITE] {
+            let depths = values(DEPTH, &[id]);
+            let powers: BTreeSet<u64> = (0..9).map(|n| 1 << n).collect();
+            assert_eq!(depths, powers, "{id}");
+            assert!(values(CPUS, &[id]).contains(&1), "{id}");
+        }
+        for id in
+            [RANDREAD_SIZES, SEQREAD_SIZES, RANDWRITE_SIZES, SEQWRITE_SIZES]
+        {
+            let sizes = values(OP_BYTES, &[id]);
+            assert_eq!(sizes.first(), Some(&512), "{id}");
+            assert_eq!(sizes.last(), Some(&(1 << 20)), "{id}");
+        }
+        for id in [RANDREAD, RANDWRITE, MIXED] {
+            let zipf = Some(Pattern::Zipf.word());
+            let mut of_id = all.iter().filter(|e| e.id == id);
+            assert!(of_id.any(|e| e.params.get(PATTERN) == zipf), "{id}");
+        }
+        assert!(all.iter().all(|e| {
+            let writes = e.variants.iter().any(|v| v.id.contains("write"));
+            writes == WRITING.contains(&e.id)
+                || e.baseline().is_none_or(|v| v.id.contains("sync"))
+        }));
+    }
+
+    #[test]
     fn parameters_of_moving_experiments_are_good() {
         for experiment in all().iter().filter(|e| e.id != NOP_RATE) {
-            let load = Load::from_params(&experiment.params, 2)
+            let cpus = experiment.params.number(CPUS).unwrap_or(2);
+            let cpus = usize::try_from(cpus).expect("few");
+            let load = Load::from_params(&experiment.params, cpus)
                 .expect("good parameters");
             let key = experiment.key();
             assert_eq!(

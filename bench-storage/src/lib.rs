@@ -31,6 +31,7 @@ pub mod source;
 pub mod target;
 pub mod variants;
 pub mod written;
+pub mod zipf;
 
 use harness::suite::Suite;
 

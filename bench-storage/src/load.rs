@@ -5,16 +5,21 @@ use harness::{
     suite::Params,
 };
 
-use crate::{addresses::Pattern, contents::BLOCK_BYTES};
+use crate::{
+    addresses::Pattern,
+    contents::{BLOCK_BYTES, SECTOR_BYTES},
+};
 
 /// Parameter: bytes per op.
 pub const OP_BYTES: &str = "op_bytes";
 /// Parameter: ops in flight, of the trial or of each CPU.
 pub const DEPTH: &str = "depth";
-/// Parameter: `random` or `sequential`.
+/// Parameter: `random`, `zipf` or `sequential`.
 pub const PATTERN: &str = "pattern";
 /// Parameter: `cpu` when the depth is that of each CPU.
 pub const PER: &str = "per";
+/// Parameter: of how many CPUs that is, where not of all.
+pub const CPUS: &str = "cpus";
 /// Parameter: ops per submission, where it is not the depth.
 pub const BATCH: &str = "batch";
 /// Parameter: `yes` when writes go past the page cache, `no` when they do not.
@@ -22,6 +27,9 @@ pub const O_DIRECT: &str = "o_direct";
 
 /// Parameter: `file` or `socket`, where data is moved to.
 pub const TO: &str = "to";
+/// Parameter: how many ops in a hundred are reads, of an experiment that
+/// writes; none where it is missing.
+pub const READ_PERCENT: &str = "read_percent";
 
 /// NOPs per submission where no parameter says so: fio's `t/io_uring` has the
 /// same default, and more gains nothing.
@@ -38,6 +46,8 @@ pub struct Load {
     pub pattern: Pattern,
     /// Rings, one thread each.
     pub rings: usize,
+    /// Ops in a hundred that read, where the others write.
+    pub read_percent: u64,
 }
 
 impl Load {
@@ -57,10 +67,16 @@ impl Load {
     pub fn from_params(params: &Params, cpus: usize) -> Result<Self, String> {
         let op_bytes = count(params, OP_BYTES)?;
         let depth = count(params, DEPTH)?;
-        if op_bytes == 0 || !op_bytes.is_multiple_of(BLOCK_BYTES) {
+        let is_whole = match op_bytes {
+            0 => false,
+            1..BLOCK_BYTES => BLOCK_BYTES.is_multiple_of(op_bytes),
+            _ => op_bytes.is_multiple_of(BLOCK_BYTES),
+        };
+        if !is_whole || !op_bytes.is_multiple_of(SECTOR_BYTES) {
             return Err(format!(
                 "{OP_BYTES}={op_bytes} is no multiple of {BLOCK_BYTES}, the \
-                 unit in which contents are checked"
+                 unit in which contents are checked, and no sectors of which \
+                 one such unit is made"
             ));
         }
         if depth == 0 {
@@ -68,15 +84,35 @@ impl Load {
         }
         let word = params.get(PATTERN).unwrap_or("random");
         let pattern = Pattern::parse(word).ok_or_else(|| {
-            format!("{PATTERN}={word} is neither random nor sequential")
+            format!("{PATTERN}={word} is none of random, zipf and sequential")
         })?;
         let rings = if per_cpu(params) { cpus } else { 1 };
-        Ok(Self { op_bytes, depth, pattern, rings })
+        let read_percent = match params.get(READ_PERCENT) {
+            Some(_) => count(params, READ_PERCENT)? as u64,
+            None => 0,
+        };
+        if read_percent > 100 {
+            return Err(format!("{READ_PERCENT}={read_percent} is above 100"));
+        }
+        if read_percent > 0 && op_bytes < BLOCK_BYTES {
+            // What an earlier trial has left in half a block cannot be told.
+            return Err(format!(
+                "{READ_PERCENT}={read_percent} needs ops of {BLOCK_BYTES}"
+            ));
+        }
+        Ok(Self { op_bytes, depth, pattern, rings, read_percent })
     }
 
-    /// Bytes of buffers of all rings together.
+    /// Bytes of buffers of all rings together. Where ops read and write, each
+    /// has a buffer for either.
     pub fn buffer_bytes(&self) -> usize {
-        self.op_bytes * self.depth * self.rings
+        let buffers = if self.read_percent > 0 { 2 } else { 1 };
+        buffers * self.op_bytes * self.depth * self.rings
+    }
+
+    /// Ops in flight, all threads together.
+    pub fn in_flight(&self) -> usize {
+        self.depth * self.rings
     }
 
     /// One thread per ring, the depth in flight on each; whatever has come
@@ -94,7 +130,7 @@ impl Load {
     /// As many threads as the rings have ops in flight, one op each.
     pub fn pool_shape(&self) -> Shape {
         Shape {
-            threads: self.rings * self.depth,
+            threads: self.in_flight(),
             depth: 1,
             batch: 1,
             op_bytes: self.op_bytes as u64,
@@ -154,10 +190,14 @@ mod tests {
     fn parameters_that_cannot_be_are_named() {
         for (params, named) in [
             (Params::new(), "op_bytes"),
-            (params(512, 1), "op_bytes=512"),
+            (params(100, 1), "op_bytes=100"),
+            (params(1_536, 1), "op_bytes=1536"),
+            (params(4_608, 1), "op_bytes=4608"),
+            (params(512, 1).with(READ_PERCENT, 70), "read_percent=70"),
+            (params(4096, 1).with(READ_PERCENT, 101), "read_percent=101"),
             (params(0, 1), "op_bytes=0"),
             (params(4096, 0), "depth=0"),
-            (params(4096, 1).with(PATTERN, "zipf"), "pattern=zipf"),
+            (params(4096, 1).with(PATTERN, "pareto"), "pattern=pareto"),
         ] {
             let error = Load::from_params(&params, 1).expect_err(named);
             assert!(error.contains(named), "{error}");

@@ -16,6 +16,11 @@ pub struct Range {
     pub bytes: u64,
 }
 
+impl Range {
+    /// From the start to the end, wherever that is.
+    pub const WHOLE: Self = Self { offset: 0, bytes: 0 };
+}
+
 /// Drops the cached pages of a range; posix_fadvise(2), POSIX_FADV_DONTNEED.
 /// Dirty pages and pages that somebody has mapped or locked stay.
 ///
@@ -30,8 +35,7 @@ pub fn drop_range(file: &File, range: Range) -> io::Result<()> {
 /// # Errors
 /// What the system call said.
 pub fn expect_random(file: &File) -> io::Result<()> {
-    let whole = Range { offset: 0, bytes: 0 };
-    advise(file.as_raw_fd(), whole, libc::POSIX_FADV_RANDOM)
+    advise(file.as_raw_fd(), Range::WHOLE, libc::POSIX_FADV_RANDOM)
 }
 
 fn advise(fd: RawFd, range: Range, advice: i32) -> io::Result<()> {

@@ -4,7 +4,10 @@
 mod calls;
 mod passthrough;
 
-use std::{io, os::fd::AsRawFd};
+use std::{
+    io,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+};
 
 use harness::{
     machine::{BlockDevice, Buffer},
@@ -30,8 +33,49 @@ pub use calls::{aio, blocking, copy_file_range, hipri, populate, uncached};
 pub use passthrough::{passthru, passthru_buffers, passthru_polled};
 
 /// Can a ring be had at all?
-pub fn plain(_: &ProbeRequest<'_>) -> Availability {
-    availability(build(Setup::Plain).map(drop))
+pub fn plain(request: &ProbeRequest<'_>) -> Availability {
+    whole_sectors(request)
+        .unwrap_or_else(|| availability(build(Setup::Plain).map(drop)))
+}
+
+/// What stands against ops of less than a block: a target whose logical
+/// blocks are larger. It is asked by a read, since file systems may want more
+/// than their device.
+fn whole_sectors(request: &ProbeRequest<'_>) -> Option<Availability> {
+    let load = Load::from_params(request.params, request.cpus.len().max(1));
+    let op_bytes = load.map_or(BLOCK_BYTES, |load| load.op_bytes);
+    if op_bytes >= BLOCK_BYTES {
+        return None;
+    }
+    let target = target_of(request)?;
+    let mut sector = Buffer::new(op_bytes, BLOCK_BYTES, None).ok()?;
+    let offset = op_bytes as u64;
+    let tried = target::open(&target)
+        .and_then(|file| file.read_at(&mut sector, offset));
+    match tried {
+        Ok(read) if read == op_bytes => None,
+        Ok(_) => Some(too_small(&target, op_bytes, "fell short")),
+        Err(error) => {
+            Some(too_small(&target, op_bytes, &format!("says {error}")))
+        }
+    }
+}
+
+fn too_small(target: &Target, op_bytes: usize, what: &str) -> Availability {
+    let device = target.device.as_ref();
+    let logical = device
+        .and_then(|device| device.logical_block_bytes)
+        .map(|bytes| format!("; its device's logical blocks are {bytes} bytes"))
+        .unwrap_or_default();
+    Availability::unavailable(
+        format!(
+            "a read of {op_bytes} bytes of {} past the page cache \
+             {what}{logical}",
+            target.label
+        ),
+        "a device formatted with logical blocks of 512 bytes (`nvme id-ns`, \
+         `lsblk -o NAME,LOG-SEC`), or a larger op_bytes",
+    )
 }
 
 /// A ring for one issuer, as NOPs use it.
@@ -60,6 +104,9 @@ pub fn fixed(request: &ProbeRequest<'_>) -> Availability {
 }
 
 fn all_registered(setup: Setup, request: &ProbeRequest<'_>) -> Availability {
+    if let Some(lack) = whole_sectors(request) {
+        return lack;
+    }
     let tried = build(setup).and_then(|mut ring| {
         register_ring_fd(&mut ring)?;
         register_buffers(&mut ring, request)

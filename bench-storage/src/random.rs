@@ -30,6 +30,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// Passes over so many numbers at once.
+    #[inline(always)]
+    pub fn skip(&mut self, count: u64) {
+        self.state = self.state.wrapping_add(GAMMA.wrapping_mul(count));
+    }
+
     /// A number in `0..bound`; 0 when `bound` is 0. Plain multiplication
     /// without rejection: with the 2^28 blocks of a terabyte some blocks are
     /// 2^-36 likelier than others, which no experiment can see.
@@ -50,6 +56,17 @@ mod tests {
         let mut random = Random::new(1_234_567);
         assert_eq!(random.next_u64(), 6_457_827_717_110_365_317);
         assert_eq!(random.next_u64(), 3_203_168_211_198_807_973);
+    }
+
+    #[test]
+    fn skipping_is_drawing_and_forgetting() {
+        let mut drawn = Random::new(9);
+        for _ in 0..37 {
+            drawn.next_u64();
+        }
+        let mut skipped = Random::new(9);
+        skipped.skip(37);
+        assert_eq!(drawn.next_u64(), skipped.next_u64());
     }
 
     #[test]

@@ -2,42 +2,77 @@
 //! the regions of its writers.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     os::unix::fs::OpenOptionsExt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use harness::{
     load::closed::Place,
+    machine::Cpu,
     measure::trial::{Trial, TrialError},
 };
 
 use crate::{
-    contents::BLOCK_BYTES,
+    addresses::{Addresses, Pattern, Stream},
     load::{Load, O_DIRECT},
     target::Target,
-    written::{Region, Writes},
+    written::{Author, Part, Writes},
 };
+
+/// How the target is shared out among writers, and how each walks over its
+/// part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// Each goes round a region of its own from its start, as a log does that
+    /// reuses its segments.
+    Logs,
+    /// By the experiment's pattern: in a region of its own, or, where all
+    /// together are to go in order, in turns.
+    Pattern,
+}
 
 /// A trial's target, to be written.
 #[derive(Debug)]
 pub struct Sink {
     target: Target,
     load: Load,
+    layout: Layout,
     direct: bool,
     run_id: u64,
     trial: u64,
+    seed: u64,
+    /// One description per CPU and set of flags: a pool of thousands stays
+    /// within the limit of open files, and no two CPUs fight for one
+    /// reference count.
+    shared: Mutex<BTreeMap<(i32, Cpu), Arc<File>>>,
     /// Writes of all writers together, added up as they finish.
     written: AtomicU64,
 }
 
 impl Sink {
-    /// The target of a trial that writes.
+    /// The target of a trial whose writers keep a log each.
     ///
     /// # Errors
     /// The session says that it may only be read, or the parameters cannot
     /// be.
     pub fn of(trial: &Trial) -> Result<Self, TrialError> {
+        Self::laid_out(trial, Layout::Logs)
+    }
+
+    /// The target of a trial whose writers follow the experiment's pattern.
+    ///
+    /// # Errors
+    /// As `of`.
+    pub fn by_pattern(trial: &Trial) -> Result<Self, TrialError> {
+        Self::laid_out(trial, Layout::Pattern)
+    }
+
+    fn laid_out(trial: &Trial, layout: Layout) -> Result<Self, TrialError> {
         let target: Target = trial.target()?;
         if target.writable.is_none() {
             return Err(TrialError::setup(format!(
@@ -46,15 +81,9 @@ impl Sink {
             )));
         }
         let load = Load::of(trial)?;
-        if load.op_bytes != BLOCK_BYTES {
-            return Err(TrialError::setup(format!(
-                "a write of {} bytes: what is written is made and checked in \
-                 blocks of {BLOCK_BYTES}",
-                load.op_bytes
-            )));
-        }
         let direct = match trial.spec.params.get(O_DIRECT) {
-            Some("yes") => true,
+            // Only durable writes come in both kinds.
+            Some("yes") | None => true,
             Some("no") => false,
             other => {
                 return Err(TrialError::setup(format!(
@@ -66,9 +95,12 @@ impl Sink {
         Ok(Self {
             target,
             load,
+            layout,
             direct,
             run_id: trial.spec.run_id,
             trial: trial.spec.trial,
+            seed: trial.spec.seed,
+            shared: Mutex::default(),
             written: AtomicU64::new(0),
         })
     }
@@ -97,6 +129,25 @@ impl Sink {
         self.open_with(true, flags | direct)
     }
 
+    /// A description with these flags that all writers on one CPU share.
+    ///
+    /// # Errors
+    /// What open(2) said.
+    pub fn open_shared(
+        &self,
+        flags: i32,
+        cpu: Cpu,
+    ) -> Result<Arc<File>, TrialError> {
+        let mut shared =
+            self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = shared.get(&(flags, cpu)) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(self.open(flags)?);
+        shared.insert((flags, cpu), Arc::clone(&file));
+        Ok(file)
+    }
+
     /// A description to read back through, past the page cache whatever the
     /// writers do.
     ///
@@ -108,7 +159,7 @@ impl Sink {
 
     fn open_with(&self, write: bool, flags: i32) -> Result<File, TrialError> {
         OpenOptions::new()
-            .read(!write)
+            .read(!write || self.load.read_percent > 0)
             .write(write)
             .custom_flags(flags | libc::O_CLOEXEC)
             .open(&self.target.path)
@@ -121,25 +172,50 @@ impl Sink {
             })
     }
 
-    /// The writes of writer number `writer`, on a thread at `place`.
+    /// The writes of writer number `writer` of all, on a thread at `place`.
     ///
     /// # Errors
-    /// The target has not a block for each.
+    /// The target has not room for an op of each.
     pub fn writes(
         &self,
         place: &Place,
         writer: usize,
     ) -> Result<Writes, TrialError> {
-        let (writers, bytes) = (self.load.depth, self.target.bytes);
-        let region = Region::of(writer, writers, bytes).ok_or_else(|| {
+        let (writers, bytes) = (self.load.in_flight(), self.target.bytes);
+        let Load { op_bytes, pattern, .. } = self.load;
+        let places = bytes / op_bytes as u64;
+        let seed = place.seed.wrapping_add(writer as u64);
+        let part = match (self.layout, pattern) {
+            (Layout::Pattern, Pattern::Sequential) => {
+                Part::turns(writer, writers, places)
+            }
+            _ => Part::region(writer, writers, places),
+        };
+        let walked = part.and_then(|part| {
+            let alone = Stream { index: 0, count: 1 };
+            let walk = match self.layout {
+                Layout::Logs => Addresses::ascending(part.places, 1),
+                Layout::Pattern => Addresses::new(
+                    pattern,
+                    part.places,
+                    1,
+                    alone,
+                    self.seed,
+                    seed,
+                ),
+            };
+            Some((part, walk?))
+        });
+        let (part, walk) = walked.ok_or_else(|| {
             TrialError::setup(format!(
-                "{} has {bytes} bytes, less than a block for each of \
-                 {writers} writers",
+                "{} has {bytes} bytes, less than an op of {op_bytes} for each \
+                 of {writers} writers",
                 self.target.label
             ))
         })?;
-        let seed = place.seed.wrapping_add(writer as u64);
-        Ok(Writes::new(self.run_id, self.trial, seed, region))
+        let author = Author { run_id: self.run_id, trial: self.trial, seed };
+        let writes = Writes::new(author, part, op_bytes, walk);
+        Ok(writes.with_reads(self.load.read_percent))
     }
 
     /// Notes that a writer has finished after so many writes.

@@ -17,7 +17,7 @@ use bench_storage::{
         nops::Nops,
         ring::Setup,
         ring_reads::{Registered, RingReads},
-        ring_writes::SyncedWrites,
+        ring_writes::{LoneWrites, SyncedWrites},
         rounds::{Fill, RingWork},
     },
     load::Load,
@@ -188,6 +188,39 @@ fn writing_allocates_nothing() {
     let fill = Fill { depth: 16, batch: 16, want: 2 };
     let mut work = RingWork::<_, _, true>::new(ring, Enter, writes, fill);
     assert_eq!(allocations_of(&mut work, &trial, 100), 0);
+    work.finish().expect("intact");
+}
+
+#[test]
+fn reading_among_writes_allocates_nothing() {
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    // Zipf draws are the dearest addresses.
+    let experiment = experiment(
+        "storage/mixed-4k depth=32 op_bytes=4096 pattern=zipf \
+         read_percent=70",
+    );
+    let own = session.own(&experiment.key()).expect("not refused");
+    let target = own.expect("a file of its own").target();
+    let trial = trial(&experiment.params, target, cpus(1), 100);
+    let sink = Sink::by_pattern(&trial).expect("our own file");
+    let place = place(&trial);
+    let mut work =
+        BlockingWrites::new(&sink, Call::WriteOnly, &place).expect("memory");
+    assert_eq!(allocations_of(&mut work, &trial, 1_000), 0);
+    let evidence = work.finish().expect("intact");
+    assert!(evidence.verified_ops > 600, "{evidence:?}");
+    assert!(evidence.calls.is_some_and(|calls| calls.made == calls.ops));
+    let all = Registered { ring: true, file: true, buffers: true };
+    let Ok(mut ring) = Setup::SingleIssuer.build(32) else {
+        skip("no ring");
+        return;
+    };
+    let ops = LoneWrites::registering(&mut ring, all, &sink, &place)
+        .expect("registered");
+    let fill = Fill { depth: 32, batch: 32, want: 1 };
+    let mut work = RingWork::<_, _, true>::new(ring, Enter, ops, fill);
+    assert_eq!(allocations_of(&mut work, &trial, 1_000), 0);
     work.finish().expect("intact");
 }
 

@@ -15,6 +15,7 @@ use bench_storage::{
         ring_writes::{LoneWrites, SyncedWrites},
         rounds::{Fill, RingWork},
     },
+    page_cache::{Range, cached_share},
     sink::Sink,
     target::Target,
 };
@@ -81,13 +82,25 @@ fn every_variant_writes_reads_back_and_proves_its_way_to_the_device() {
             let trial =
                 trial(&experiment.params, target.clone(), cpus(2), WINDOW_MS);
             match (variant.worker)(&trial) {
-                Ok(outcome) => check(&experiment, variant, &outcome),
+                Ok(outcome) => {
+                    check(&experiment, variant, &outcome);
+                    leaves_nothing_cached(&trial, variant.id);
+                }
                 Err(error) => {
                     panic!("{} {}: {error}", experiment.key(), variant.id)
                 }
             }
         }
     }
+}
+
+/// Pages of one trial would make the next one's direct writes wait.
+fn leaves_nothing_cached(trial: &Trial, id: &str) {
+    let target: Target = trial.target().expect("a target");
+    let file = File::open(&target.path).expect("our own file");
+    let whole = Range { offset: 0, bytes: target.bytes };
+    let share = cached_share(&file, whole).unwrap_or(0.0);
+    assert!(share < 0.01, "{id}: {share}");
 }
 
 fn check(experiment: &Experiment, variant: &Variant, outcome: &Outcome) {

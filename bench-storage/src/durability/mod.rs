@@ -61,7 +61,7 @@ impl Watch {
         let case = Case {
             target,
             direct: sink.is_direct(),
-            writers: sink.load().depth as f64,
+            writers: sink.load().in_flight() as f64,
             writes: sink.written() as f64,
             bytes: sink.written() as f64 * sink.load().op_bytes as f64,
             means,
@@ -96,6 +96,10 @@ impl Case<'_> {
         }
         if self.means == Means::Nothing {
             evidence.prove("flush", "none: not durable");
+            // Through the page cache they may be there for long.
+            if self.direct {
+                self.state_bytes(evidence);
+            }
             return;
         }
         self.state_medium(evidence);
@@ -199,7 +203,7 @@ impl Case<'_> {
         if share < SHARE_MIN {
             evidence.degraded.push(format!(
                 "the device wrote only {percent} % of the bytes that were \
-                 reported as durable"
+                 reported as written to it"
             ));
         }
     }

@@ -1,10 +1,11 @@
-//! One thread, one block at a time: written, and on stable storage when the
-//! round ends.
+//! One thread, one op at a time: written, and on stable storage when the round
+//! ends, where that was asked for; or read, where the experiment has reads.
 
 use std::{
     fs::File,
     io,
     os::{fd::AsRawFd, unix::fs::FileExt},
+    sync::Arc,
 };
 
 use harness::{
@@ -12,11 +13,16 @@ use harness::{
     machine::Buffer,
     measure::{
         recorder::Recorder,
-        trial::{Evidence, TrialError},
+        trial::{Calls, Evidence, TrialError},
     },
 };
 
-use crate::{contents::BLOCK_BYTES, sink::Sink, written::Writes};
+use crate::{
+    contents::BLOCK_BYTES,
+    page_cache::{self, Range},
+    sink::Sink,
+    written::Writes,
+};
 
 /// How a blocking write is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +38,22 @@ pub enum Call {
 }
 
 impl Call {
+    fn name(self) -> &'static str {
+        match self {
+            Self::WriteWithDsync => "pwritev2 with RWF_DSYNC",
+            Self::WriteToDsyncFile => "pwrite to an O_DSYNC file",
+            Self::WriteThenSync | Self::WriteOnly => "pwrite",
+        }
+    }
+
+    /// System calls of an op.
+    fn calls_per_op(self) -> u64 {
+        match self {
+            Self::WriteThenSync => 2,
+            _ => 1,
+        }
+    }
+
     fn open_flags(self) -> i32 {
         match self {
             Self::WriteToDsyncFile => libc::O_DSYNC,
@@ -45,9 +67,12 @@ impl Call {
 pub struct BlockingWrites<'a> {
     sink: &'a Sink,
     call: Call,
-    file: File,
+    file: Arc<File>,
     buffer: Buffer,
+    /// Where reads go to; none where the experiment has no reads.
+    found: Option<Buffer>,
     writes: Writes,
+    reads: u64,
 }
 
 impl<'a> BlockingWrites<'a> {
@@ -62,17 +87,45 @@ impl<'a> BlockingWrites<'a> {
         place: &Place,
     ) -> Result<Self, TrialError> {
         let writes = sink.writes(place, place.thread)?;
-        let mut buffer = Buffer::new(BLOCK_BYTES, BLOCK_BYTES, place.numa_node)
-            .map_err(|error| TrialError::setup(error.to_string()))?;
-        writes.fill(block_of(&mut buffer));
-        let file = sink.open(call.open_flags())?;
-        Ok(Self { sink, call, file, buffer, writes })
+        let load = sink.load();
+        let new_buffer = || {
+            Buffer::new(load.op_bytes, BLOCK_BYTES, place.numa_node)
+                .map_err(|error| TrialError::setup(error.to_string()))
+        };
+        let mut buffer = new_buffer()?;
+        writes.fill(&mut buffer);
+        let reads = load.read_percent > 0;
+        let found = reads.then(new_buffer).transpose()?;
+        let file = sink.open_shared(call.open_flags(), place.cpu)?;
+        Ok(Self { sink, call, file, buffer, found, writes, reads: 0 })
+    }
+
+    #[inline(always)]
+    fn read(&mut self, recorder: &mut Recorder) -> Result<(), TrialError> {
+        // There is a buffer where the experiment has reads.
+        let Some(found) = &mut self.found else { return Ok(()) };
+        let offset = self.writes.offset();
+        let submitted_ns = recorder.stamp_ns();
+        let read = self.file.read_at(found, offset);
+        let completed_ns = recorder.stamp_ns();
+        self.reads += 1;
+        match read {
+            Ok(bytes) if bytes == found.len() => {}
+            other => return Err(self.failed_with("pread", other)),
+        }
+        self.writes.check_read(found)?;
+        recorder.complete(1, completed_ns - submitted_ns);
+        Ok(())
     }
 }
 
 impl Work for BlockingWrites<'_> {
     fn round(&mut self, recorder: &mut Recorder) -> Result<(), TrialError> {
-        let offset = self.writes.next(block_of(&mut self.buffer));
+        if self.writes.draw() {
+            return self.read(recorder);
+        }
+        self.writes.stamp_next(&mut self.buffer);
+        let offset = self.writes.offset();
         let submitted_ns = recorder.stamp_ns();
         let written = match self.call {
             Call::WriteWithDsync => {
@@ -86,9 +139,12 @@ impl Work for BlockingWrites<'_> {
         };
         let completed_ns = recorder.stamp_ns();
         match (written, synced) {
-            (Ok(BLOCK_BYTES), Ok(())) => {}
-            (written, synced) => {
-                return Err(self.failed(written, synced, offset));
+            (Ok(bytes), Ok(())) if bytes == self.buffer.len() => {}
+            (written, Ok(())) => {
+                return Err(self.failed_with(self.call.name(), written));
+            }
+            (_, Err(error)) => {
+                return Err(self.failed_with("fdatasync", Err(error)));
             }
         }
         recorder.complete(1, completed_ns - submitted_ns);
@@ -96,33 +152,27 @@ impl Work for BlockingWrites<'_> {
     }
 
     fn finish(self) -> Result<Evidence, TrialError> {
-        finish(self.sink, &self.file, [&self.writes])
+        let mut evidence = finish(self.sink, &self.file, [&self.writes])?;
+        // None is ever made twice: a signal would be an error.
+        let (writes, reads) = (self.writes.made(), self.reads);
+        let made = writes * self.call.calls_per_op() + reads;
+        evidence.calls = Some(Calls { made, ops: writes + reads });
+        Ok(evidence)
     }
 }
 
 impl BlockingWrites<'_> {
-    /// An error has its number; a short write has 0. A signal would be an
-    /// error too: none is sent, and a write that was tried again would not be
+    /// An error has its number; a transfer cut short has 0. A signal would be
+    /// an error too: none is sent, and an op that was tried again would not be
     /// the one that was timed.
     #[cold]
-    fn failed(
-        &self,
-        written: io::Result<usize>,
-        synced: io::Result<()>,
-        offset: u64,
-    ) -> TrialError {
-        let call = match self.call {
-            Call::WriteWithDsync => "pwritev2 with RWF_DSYNC",
-            Call::WriteToDsyncFile => "pwrite to an O_DSYNC file",
-            Call::WriteThenSync | Call::WriteOnly => "pwrite",
+    fn failed_with(&self, call: &str, done: io::Result<usize>) -> TrialError {
+        let (operation, errno) = match done {
+            Err(error) => (call.to_owned(), error.raw_os_error().unwrap_or(0)),
+            Ok(bytes) => (format!("{call} (short: {bytes} bytes)"), 0),
         };
-        let number = |error: &io::Error| error.raw_os_error().unwrap_or(0);
-        let (operation, errno) = match (written, synced) {
-            (Err(error), _) => (call.to_owned(), number(&error)),
-            (_, Err(error)) => ("fdatasync".to_owned(), number(&error)),
-            (Ok(put), _) => (format!("{call} (short: {put} bytes)"), 0),
-        };
-        TrialError::op(&operation, errno, offset, BLOCK_BYTES as u64)
+        let bytes = self.buffer.len() as u64;
+        TrialError::op(&operation, errno, self.writes.offset(), bytes)
     }
 }
 
@@ -135,29 +185,25 @@ pub(super) fn finish<'a>(
     file: &File,
     writers: impl IntoIterator<Item = &'a Writes>,
 ) -> Result<Evidence, TrialError> {
-    // Only what was never meant to be durable may still be in the page cache,
-    // and the next trial should not find it there.
-    file.sync_data().map_err(|error| {
-        let errno = error.raw_os_error().unwrap_or(0);
-        TrialError::op("fdatasync at the end", errno, 0, 0)
-    })?;
+    let failed = |what: &str, error: &io::Error| {
+        TrialError::op(what, error.raw_os_error().unwrap_or(0), 0, 0)
+    };
+    // Only what was never meant to be durable may still be dirty.
+    file.sync_data().map_err(|error| failed("fdatasync at the end", &error))?;
+    // A ring's direct write to a page that is cached would have to wait until
+    // the page is dropped, and goes to an io-wq worker instead.
+    page_cache::drop_range(file, Range::WHOLE)
+        .map_err(|error| failed("posix_fadvise at the end", &error))?;
     let file = sink.open_to_verify()?;
-    let mut verified = 0;
+    let mut evidence = Evidence::default();
     for writes in writers {
         sink.add_written(writes.made());
-        verified += writes.verify(&file)?;
+        let places = writes.verify(&file)?;
+        let (reads, whole) = writes.reads_checked();
+        evidence.verified_ops += places + reads;
+        evidence.checksummed_ops += places + whole;
     }
-    Ok(Evidence {
-        verified_ops: verified,
-        checksummed_ops: verified,
-        ..Evidence::default()
-    })
-}
-
-/// A writer's buffer is one block.
-fn block_of(buffer: &mut Buffer) -> &mut [u8; BLOCK_BYTES] {
-    // Made with that length in `new`, and a buffer never changes it.
-    &mut buffer.as_chunks_mut::<BLOCK_BYTES>().0[0]
+    Ok(evidence)
 }
 
 fn write_with_dsync(

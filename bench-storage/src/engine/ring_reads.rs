@@ -183,8 +183,8 @@ pub(crate) fn register_buffer<E: Entries>(
     })
 }
 
-/// The entry of a slot, complete but for the offset.
-fn template(
+/// The entry of a slot that reads, complete but for the offset.
+pub(super) fn template(
     registered: Registered,
     file: i32,
     address: *mut u8,

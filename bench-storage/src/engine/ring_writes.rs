@@ -1,5 +1,6 @@
 //! Writes through a ring, made durable by a linked fsync or by a flag of
-//! their own.
+//! their own, or left to the device; with reads among them where the
+//! experiment says so.
 
 use std::{fs::File, os::fd::AsRawFd};
 
@@ -11,13 +12,13 @@ use harness::{
 use io_uring::{
     opcode,
     squeue::{Entry, Flags},
-    types::{Fixed, FsyncFlags},
+    types::{Fd, Fixed, FsyncFlags},
 };
 
 use super::{
     blocking_writes::finish,
     ring::{Ring, Small},
-    ring_reads::{INDEX, Registered, register, set_offset},
+    ring_reads::{self, INDEX, Registered, register, set_offset},
     rounds::{Requests, user_data},
 };
 use crate::{contents::BLOCK_BYTES, sink::Sink, written::Writes};
@@ -25,24 +26,36 @@ use crate::{contents::BLOCK_BYTES, sink::Sink, written::Writes};
 /// Which write: the first entry of an op.
 const WRITE: usize = 0;
 
-/// One writer per slot, each with a block of the buffer and a region of the
-/// target. An op has `ENTRIES` entries: 1 is a write, with RWF_DSYNC or
-/// without; 2 is a write and, linked to it, an fsync of the data, which the
-/// kernel starts when the write has succeeded.
+/// One writer per slot, each with a part of the buffer and of the target. An
+/// op has `ENTRIES` entries: 1 is a write, with flags or without, or a read; 2
+/// is a write and, linked to it, an fsync of the data, which the kernel starts
+/// when the write has succeeded.
 #[derive(Debug)]
 pub struct RingWrites<'a, const ENTRIES: usize> {
     sink: &'a Sink,
     file: File,
+    registered: Registered,
+    op_bytes: usize,
     writers: Box<[Writes]>,
     entries: Box<[[Entry; ENTRIES]]>,
+    /// The read of each slot; none where the experiment has no reads.
+    reads: Box<[[Entry; ENTRIES]]>,
+    /// Whether the op in each slot is a read.
+    is_read: Box<[bool]>,
+    /// What slots write, and behind it what they read.
     buffer: Buffer,
 }
 
-/// A write on its own.
+/// An op on its own.
 pub type LoneWrites<'a> = RingWrites<'a, 1>;
 
 /// A write and its fsync.
 pub type SyncedWrites<'a> = RingWrites<'a, 2>;
+
+/// What writes that are to be durable register: their file is open for long,
+/// and their buffers change with every write.
+const DURABLE: Registered =
+    Registered { ring: true, file: true, buffers: false };
 
 impl<'a> LoneWrites<'a> {
     /// Writes with these `rw_flags` (RWF_DSYNC, or 0 for writes that are not
@@ -56,12 +69,46 @@ impl<'a> LoneWrites<'a> {
         place: &Place,
         rw_flags: i32,
     ) -> Result<Self, TrialError> {
-        Self::with(ring, sink, place, |slot, address| {
-            [write(address)
-                .rw_flags(rw_flags)
-                .build()
-                .user_data(user_data(slot, 0))]
-        })
+        Self::with(ring, DURABLE, sink, place, |write| [write.lone(rw_flags)])
+    }
+
+    /// Plain writes, and reads where the experiment has some, with this much
+    /// registered.
+    ///
+    /// # Errors
+    /// As `SyncedWrites::new`.
+    pub fn registering(
+        ring: &mut Ring,
+        registered: Registered,
+        sink: &'a Sink,
+        place: &Place,
+    ) -> Result<Self, TrialError> {
+        let mut ops =
+            Self::with(ring, registered, sink, place, |w| [w.lone(0)])?;
+        if sink.load().read_percent > 0 {
+            ops.reads = ops.read_entries()?;
+        }
+        Ok(ops)
+    }
+
+    fn read_entries(&self) -> Result<Box<[[Entry; 1]]>, TrialError> {
+        let file = self.file.as_raw_fd();
+        let (slots, op_bytes) = (self.writers.len(), self.op_bytes);
+        let start = self.buffer.as_non_null().as_ptr();
+        (0_u64..)
+            .zip(slots..2 * slots)
+            .map(|(slot, part)| {
+                let address = start.wrapping_add(part * op_bytes);
+                ring_reads::template(
+                    self.registered,
+                    file,
+                    address,
+                    op_bytes,
+                    slot,
+                )
+                .map(|entry| [entry])
+            })
+            .collect()
     }
 }
 
@@ -75,16 +122,13 @@ impl<'a> SyncedWrites<'a> {
         sink: &'a Sink,
         place: &Place,
     ) -> Result<Self, TrialError> {
-        Self::with(ring, sink, place, |slot, address| {
-            let write = write(address)
-                .build()
-                .flags(Flags::IO_LINK)
-                .user_data(user_data(slot, 0));
+        Self::with(ring, DURABLE, sink, place, |write| {
+            let slot = write.slot;
             let sync = opcode::Fsync::new(FILE)
                 .flags(FsyncFlags::DATASYNC)
                 .build()
                 .user_data(user_data(slot, 1));
-            [write, sync]
+            [write.lone(0).flags(Flags::IO_LINK), sync]
         })
     }
 }
@@ -92,50 +136,102 @@ impl<'a> SyncedWrites<'a> {
 /// The target, as registered with the ring.
 const FILE: Fixed = Fixed(INDEX as u32);
 
-/// Bytes of a write, as submissions state them and completions.
-const BYTES: u32 = 4_096;
-const WRITTEN: i32 = 4_096;
-const _: () = assert!(BYTES as usize == BLOCK_BYTES);
+/// What the write of a slot is made of, but for its offset.
+struct Template {
+    registered: Registered,
+    file: i32,
+    slot: u64,
+    address: *const u8,
+    bytes: u32,
+}
 
-/// A write of a block to an offset that is set later.
-fn write(address: *mut u8) -> opcode::Write {
-    opcode::Write::new(FILE, address, BYTES)
+impl Template {
+    fn lone(&self, rw_flags: i32) -> Entry {
+        let Self { address, bytes, .. } = *self;
+        let fd = Fd(self.file);
+        let entry = match (self.registered.file, self.registered.buffers) {
+            (false, false) => opcode::Write::new(fd, address, bytes)
+                .rw_flags(rw_flags)
+                .build(),
+            (true, false) => opcode::Write::new(FILE, address, bytes)
+                .rw_flags(rw_flags)
+                .build(),
+            (false, true) => opcode::WriteFixed::new(fd, address, bytes, INDEX)
+                .rw_flags(rw_flags)
+                .build(),
+            (true, true) => {
+                opcode::WriteFixed::new(FILE, address, bytes, INDEX)
+                    .rw_flags(rw_flags)
+                    .build()
+            }
+        };
+        entry.user_data(user_data(self.slot, 0))
+    }
 }
 
 impl<'a, const ENTRIES: usize> RingWrites<'a, ENTRIES> {
     fn with(
         ring: &mut Ring,
+        registered: Registered,
         sink: &'a Sink,
         place: &Place,
-        entries_of: impl Fn(u64, *mut u8) -> [Entry; ENTRIES],
+        entries_of: impl Fn(Template) -> [Entry; ENTRIES],
     ) -> Result<Self, TrialError> {
-        let depth = sink.load().depth;
-        let writers = (0..depth)
-            .map(|writer| sink.writes(place, writer))
+        let load = sink.load();
+        let (slots, op_bytes) = (load.depth, load.op_bytes);
+        let bytes = u32::try_from(op_bytes).map_err(|_| {
+            TrialError::setup(format!("an op of {op_bytes} bytes is too long"))
+        })?;
+        let writers = (0..slots)
+            .map(|slot| sink.writes(place, place.thread * slots + slot))
             .collect::<Result<Box<[_]>, _>>()?;
-        let mut buffer =
-            Buffer::new(BLOCK_BYTES * depth, BLOCK_BYTES, place.numa_node)
-                .map_err(|error| TrialError::setup(error.to_string()))?;
-        let blocks = buffer.as_chunks_mut::<BLOCK_BYTES>().0;
-        for (writes, block) in writers.iter().zip(blocks) {
-            writes.fill(block);
+        let directions = if load.read_percent > 0 { 2 } else { 1 };
+        let mut buffer = Buffer::new(
+            op_bytes * slots * directions,
+            BLOCK_BYTES,
+            place.numa_node,
+        )
+        .map_err(|error| TrialError::setup(error.to_string()))?;
+        for (writes, op) in
+            writers.iter().zip(buffer.chunks_exact_mut(op_bytes))
+        {
+            writes.fill(op);
         }
         let file = sink.open(0)?;
-        let all = Registered { ring: true, file: true, buffers: false };
         let region = (buffer.as_non_null(), buffer.len());
-        register(ring, all, file.as_raw_fd(), region)?;
+        register(ring, registered, file.as_raw_fd(), region)?;
         let start = buffer.as_non_null().as_ptr();
         let entries = (0_u64..)
-            .zip((0..depth).map(|slot| slot * BLOCK_BYTES))
-            .map(|(slot, at)| entries_of(slot, start.wrapping_add(at)))
+            .zip(0..slots)
+            .map(|(number, slot)| {
+                entries_of(Template {
+                    registered,
+                    file: file.as_raw_fd(),
+                    slot: number,
+                    address: start.wrapping_add(slot * op_bytes),
+                    bytes,
+                })
+            })
             .collect();
-        Ok(Self { sink, file, writers, entries, buffer })
+        Ok(Self {
+            sink,
+            file,
+            registered,
+            op_bytes,
+            writers,
+            entries,
+            reads: Box::default(),
+            is_read: vec![false; slots].into_boxed_slice(),
+            buffer,
+        })
     }
 }
 
-// SAFETY: each slot's write points to that slot's own block of `buffer`,
-// which is freed with the value; `next` changes the block only when the slot
-// is free, so that nothing of it is in flight. An fsync points to nothing.
+// SAFETY: each slot's write points to that slot's own part of `buffer`, and
+// its read to another one of its own; all of it is freed with the value.
+// `next` changes the slot's part only when the slot is free, so that nothing
+// of it is in flight, and `completed` looks at what was read only after its
+// op. An fsync points to nothing.
 unsafe impl<const ENTRIES: usize> Requests for RingWrites<'_, ENTRIES> {
     type Sizes = Small;
 
@@ -146,13 +242,24 @@ unsafe impl<const ENTRIES: usize> Requests for RingWrites<'_, ENTRIES> {
     #[inline(always)]
     fn next(&mut self, slot: usize) -> &[Entry] {
         let writes = &mut self.writers[slot];
-        let start = self.buffer.as_non_null().cast::<[u8; BLOCK_BYTES]>();
-        // SAFETY: slot is below the depth (`writers` was indexed by it), so
-        // the block lies in the buffer; the slot is free, so that neither the
-        // kernel nor anybody else uses the block while this is borrowed.
-        let block = unsafe { start.add(slot).as_mut() };
-        let entries = &mut self.entries[slot];
-        set_offset(&mut entries[WRITE], writes.next(block));
+        let is_read = writes.draw();
+        self.is_read[slot] = is_read;
+        let entries = if is_read {
+            &mut self.reads[slot]
+        } else {
+            // SAFETY: slot is below the depth (`writers` was indexed by it),
+            // so the part lies in the buffer; the slot is free, so that
+            // neither the kernel nor anybody else uses the part while this is
+            // borrowed.
+            let op = unsafe {
+                let start = self.buffer.as_non_null().as_ptr();
+                let part = start.add(slot * self.op_bytes);
+                std::slice::from_raw_parts_mut(part, self.op_bytes)
+            };
+            writes.stamp_next(op);
+            &mut self.entries[slot]
+        };
+        set_offset(&mut entries[WRITE], writes.offset());
         entries
     }
 
@@ -163,17 +270,29 @@ unsafe impl<const ENTRIES: usize> Requests for RingWrites<'_, ENTRIES> {
         entry: usize,
         result: i32,
     ) -> Result<(), TrialError> {
-        match (entry, result) {
-            (WRITE, WRITTEN) => Ok(()),
-            (1.., 0) => Ok(()),
-            _ => Err(self.failed(slot, entry, result)),
+        // An fsync has no length to come back with.
+        let expected = if entry == WRITE { self.op_bytes } else { 0 };
+        if usize::try_from(result) != Ok(expected) {
+            return Err(self.failed(slot, entry, result));
         }
+        if !self.is_read[slot] {
+            return Ok(());
+        }
+        let part = self.writers.len() + slot;
+        // SAFETY: there are as many parts behind those that are written, since
+        // the op is a read; it has completed and no other op uses its part, so
+        // that nobody writes there while the slice lives.
+        let found = unsafe {
+            let start = self.buffer.as_non_null().as_ptr();
+            let part = start.add(part * self.op_bytes);
+            std::slice::from_raw_parts(part, self.op_bytes)
+        };
+        self.writers[slot].check_read(found)
     }
 
     fn finish(&mut self) -> Result<Evidence, TrialError> {
         let mut evidence = finish(self.sink, &self.file, &self.writers)?;
-        evidence.prove("registered_ring", "yes");
-        evidence.prove("fixed_file", "yes");
+        self.registered.prove(&mut evidence);
         Ok(evidence)
     }
 }
@@ -181,13 +300,17 @@ unsafe impl<const ENTRIES: usize> Requests for RingWrites<'_, ENTRIES> {
 impl<const ENTRIES: usize> RingWrites<'_, ENTRIES> {
     #[cold]
     fn failed(&self, slot: usize, entry: usize, result: i32) -> TrialError {
-        let opcode = match entry {
-            WRITE => Self::OPCODE,
+        let fixed = self.registered.buffers;
+        let opcode = match (entry, self.is_read[slot]) {
+            (WRITE, true) if fixed => "IORING_OP_READ_FIXED",
+            (WRITE, true) => "IORING_OP_READ",
+            (WRITE, false) if fixed => "IORING_OP_WRITE_FIXED",
+            (WRITE, false) => Self::OPCODE,
             _ => "IORING_OP_FSYNC",
         };
-        // The slot's last write is the one in question.
-        let writes = &self.writers[slot];
-        let (offset, bytes) = (writes.last_offset(), BLOCK_BYTES as u64);
+        // The slot's last op is the one in question.
+        let offset = self.writers[slot].offset();
+        let bytes = self.op_bytes as u64;
         if result < 0 {
             let errno = result.saturating_neg();
             return TrialError::op(opcode, errno, offset, bytes);

@@ -5,7 +5,7 @@ use std::{fs::File, io};
 use harness::suite::{Availability, ProbeRequest};
 use memmap2::{Advice, MmapOptions};
 
-use super::{no_poll_queues, target_of};
+use super::{no_poll_queues, target_of, whole_sectors};
 use crate::{
     contents::BLOCK_BYTES,
     engine::{aio_calls::Context, blocking::ReadCall},
@@ -14,9 +14,9 @@ use crate::{
     target::{self, Access, Target},
 };
 
-/// Blocking calls are always there.
-pub fn blocking(_: &ProbeRequest<'_>) -> Availability {
-    Availability::Available
+/// Blocking calls are always there; the target may not take ops so small.
+pub fn blocking(request: &ProbeRequest<'_>) -> Availability {
+    whole_sectors(request).unwrap_or(Availability::Available)
 }
 
 /// A device that can be polled. Nothing else says so: the flag is ignored

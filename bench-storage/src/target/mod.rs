@@ -30,10 +30,7 @@ use harness::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    contents::Seeded,
-    experiments::{DURABLE_WRITE, MOVE},
-};
+use crate::{contents::Seeded, experiments::WRITING};
 pub use created::CREATED_BYTES;
 pub(crate) use created::free_bytes;
 pub use devices::devices;
@@ -250,9 +247,8 @@ pub fn forecast(request: &SessionRequest) -> Result<Forecast, Refusal> {
     if needs.writes {
         match forecast_written(&root, request, &mut forecast) {
             Err(refusal) if needs.reads => {
-                forecast
-                    .touches
-                    .push(format!("{DURABLE_WRITE} refused: {refusal}"));
+                let refused = written_ids(request).join(", ");
+                forecast.touches.push(format!("{refused} refused: {refusal}"));
             }
             other => other?,
         }
@@ -321,9 +317,18 @@ impl Needs {
     }
 }
 
-/// Whether the experiment with this key writes to its target.
+/// Whether the experiment with this key writes.
 fn writes(key: &str) -> bool {
-    [DURABLE_WRITE, MOVE].contains(&id_of(key))
+    WRITING.contains(&id_of(key))
+}
+
+/// Those that write of a session's experiments.
+fn written_ids(request: &SessionRequest) -> Vec<&'static str> {
+    let asked = |id: &&str| {
+        let keys = &request.experiments;
+        keys.is_empty() || keys.iter().any(|key| id_of(key) == *id)
+    };
+    WRITING.into_iter().filter(asked).collect()
 }
 
 /// Keys are ids with parameters behind a blank.

@@ -13,6 +13,7 @@ pub mod pread;
 pub mod pread_buffered;
 pub mod pread_pool;
 pub mod preadv2_hipri;
+pub mod pwrite;
 pub mod pwrite_fdatasync;
 pub mod rwf_dsync;
 pub mod uncached;
@@ -30,6 +31,7 @@ pub mod uring_passthru_buffers;
 pub mod uring_passthru_iopoll;
 pub mod uring_ring;
 pub mod uring_sqpoll;
+pub mod uring_writes;
 
 use std::io;
 

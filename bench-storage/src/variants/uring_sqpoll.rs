@@ -2,8 +2,8 @@
 //! and the issuer spins.
 
 use harness::{
-    load::closed,
-    measure::trial::{Outcome, Trial, TrialError},
+    load::closed::{self, Place},
+    measure::trial::{Outcome, Shape, Trial, TrialError},
     suite::{Role, Variant},
 };
 
@@ -11,7 +11,7 @@ use super::{fill, no_ring, nop};
 use crate::{
     engine::{
         drives::Poller,
-        ring::Setup,
+        ring::{Ring, Setup},
         ring_reads::{Registered, RingReads},
         rounds::RingWork,
     },
@@ -33,25 +33,17 @@ pub const URING_SQPOLL: Variant = Variant {
 };
 
 /// No ring: it is entered to wake the thread only.
-const REGISTERED: Registered =
+pub(super) const REGISTERED: Registered =
     Registered { ring: false, file: true, buffers: true };
 
 fn worker(trial: &Trial) -> Result<Outcome, TrialError> {
     let source = Source::open(trial, Load::of(trial)?)?;
     let shape = source.load().ring_shape();
-    if shape.threads != 1 {
-        return Err(TrialError::setup(
-            "uring-sqpoll has one ring: several would need as many CPUs again",
-        ));
-    }
+    one_ring(&shape)?;
     let shared = trial.cpus().len() < 2;
     let mut outcome = closed::run(trial, shape, |place| {
-        let cpu = trial.cpus().get(1).copied().unwrap_or(place.cpu);
-        let setup = Setup::Poller { cpu };
-        let mut ring =
-            setup.build(shape.depth).map_err(|e| no_ring(setup, &e))?;
+        let (mut ring, poller) = ring(trial, place, &shape)?;
         let reads = RingReads::new(&mut ring, REGISTERED, &source, place, 1)?;
-        let poller = Poller::new(cpu, shared, trial.root.clone());
         Ok(RingWork::<_, _, true>::new(ring, poller, reads, fill(&shape)))
     })?;
     path::judge_direct(&mut outcome, &source);
@@ -59,4 +51,28 @@ fn worker(trial: &Trial) -> Result<Outcome, TrialError> {
     path::judge_poller(&mut outcome, shared);
     outcome.evidence.prove("polled", "no");
     Ok(outcome)
+}
+
+/// A mistake in the suite, if there are more.
+pub(super) fn one_ring(shape: &Shape) -> Result<(), TrialError> {
+    if shape.threads == 1 {
+        return Ok(());
+    }
+    Err(TrialError::setup(
+        "uring-sqpoll has one ring: several would need as many CPUs again",
+    ))
+}
+
+/// The ring of the thread at `place`, with its poller on the trial's second
+/// CPU, if it has one.
+pub(super) fn ring(
+    trial: &Trial,
+    place: &Place,
+    shape: &Shape,
+) -> Result<(Ring, Poller), TrialError> {
+    let shared = trial.cpus().len() < 2;
+    let cpu = trial.cpus().get(1).copied().unwrap_or(place.cpu);
+    let setup = Setup::Poller { cpu };
+    let ring = setup.build(shape.depth).map_err(|e| no_ring(setup, &e))?;
+    Ok((ring, Poller::new(cpu, shared, trial.root.clone())))
 }

@@ -12,6 +12,7 @@
 //! | what a row could have shown, and how long it would take | [`power`] |
 //! | sessions of two runs, unpaired | [`welch`], [`student_t`] |
 //! | is a trial steady? | [`theil_sen`] |
+//! | is a series of rounds steady? | [`steady_state`] |
 //! | location, spread, fairness | [`summary`] |
 //!
 //! **Invariant:** nothing here reads a clock, a file or the environment, keeps
@@ -47,6 +48,7 @@ pub mod order;
 pub mod power;
 mod random;
 pub mod signed_rank;
+pub mod steady_state;
 pub mod student_t;
 pub mod summary;
 pub mod theil_sen;

@@ -9,7 +9,7 @@ use harness::{
     },
     run::{
         exit::Exit,
-        filter::{Filter, select},
+        filter::{Filter, SWEEP, matching},
         output,
     },
     suite::{
@@ -38,7 +38,7 @@ impl List {
         if self.devices {
             return self.show_devices(suites);
         }
-        let selected = select(suites, &self.filters, None)?;
+        let selected = matching(suites, &self.filters, None)?;
         let cpus = usable_cpus();
         let text = if self.json {
             let list: Vec<_> = selected
@@ -153,6 +153,10 @@ fn experiment_text(experiment: &Experiment, cpus: &[Cpu]) -> String {
         [] => String::new(),
         tags => format!("  [{}]", tags.join(" ")),
     };
+    // Points of a sweep differ in a parameter only: a line each will do.
+    if experiment.tags.contains(&SWEEP) {
+        return format!("{}{tags}\n", experiment.key());
+    }
     let mut text =
         format!("{}{tags}\n    {}\n", experiment.key(), experiment.about);
     let width = experiment.variants.iter().map(|v| v.id.len()).max();

@@ -11,6 +11,10 @@
 //!
 //! A tag selects the experiments that carry it. An experiment that carries
 //! `noise:ring` is selected by `noise` as well, with that contender only.
+//!
+//! Points of a sweep carry the tag `sweep`. A run leaves them out unless a tag
+//! asks for them, or a `key=value` term that no other experiment of the same id
+//! satisfies, or nothing else is left.
 
 use std::fmt;
 
@@ -152,13 +156,55 @@ fn joined(terms: &[Filter]) -> String {
     terms.join(" ")
 }
 
+/// The tag of the points of a sweep.
+pub const SWEEP: &str = "sweep";
+
+/// What a run of these filters and this tag measures: all that matches, but
+/// points of a sweep only where they were asked for.
+///
+/// # Errors
+/// As `matching`.
+pub fn select(
+    suites: &[Suite],
+    filters: &[Filter],
+    tag: Option<&str>,
+) -> Result<Vec<(usize, Experiment)>, FilterError> {
+    let all = matching(suites, filters, tag)?;
+    if tag.is_some() {
+        return Ok(all);
+    }
+    let swept = |e: &Experiment| e.tags.contains(&SWEEP);
+    let fixed: Vec<&str> =
+        all.iter().filter(|(_, e)| !swept(e)).map(|(_, e)| e.id).collect();
+    let asked: Vec<_> = all
+        .iter()
+        .filter(|(_, e)| {
+            !swept(e) || (is_point(e, filters) && !fixed.contains(&e.id))
+        })
+        .cloned()
+        .collect();
+    Ok(if asked.is_empty() { all } else { asked })
+}
+
+/// Whether a term names a parameter of this experiment.
+fn is_point(experiment: &Experiment, filters: &[Filter]) -> bool {
+    filters.iter().any(|filter| match filter {
+        Filter::Param { .. } => true,
+        Filter::All(terms) => {
+            is_point(experiment, terms)
+                && narrow(experiment.clone(), terms).is_some()
+        }
+        Filter::Id(_) => false,
+    })
+}
+
 /// The experiments of `suites` that pass, each with its suite's index and
 /// only the variants that pass.
 ///
 /// # Errors
 /// A term that no experiment at all satisfies is a mistake, never an empty
 /// run.
-pub fn select(
+pub fn matching(
     suites: &[Suite],
     filters: &[Filter],
     tag: Option<&str>,
@@ -397,162 +443,4 @@ fn edit_distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        measure::trial::TrialError,
-        suite::{
-            Availability, CpuNeed, Forecast, LatencyKind, NoTarget, Params,
-        },
-    };
-
-    fn variant(id: &'static str, role: Role) -> Variant {
-        Variant {
-            id,
-            about: "",
-            role,
-            bound: None,
-            spinning: false,
-            probe: |_| Availability::Available,
-            worker: |_| Err(TrialError::setup("not run in this test")),
-        }
-    }
-
-    fn experiment(id: &'static str, depth: u32) -> Experiment {
-        Experiment {
-            id,
-            about: "",
-            params: Params::new().with("depth", depth),
-            tags: match depth {
-                1 => &["core"],
-                8 => &["noise:uring"],
-                _ => &[],
-            },
-            cpus: CpuNeed::Exactly(1),
-            latency_kind: LatencyKind::Service,
-            variants: vec![
-                variant("pread", Role::Baseline),
-                variant("uring", Role::Contender),
-                variant("uring-fixed", Role::Contender),
-                variant("nop", Role::Bound),
-            ],
-        }
-    }
-
-    const SUITE: Suite = Suite {
-        id: "storage",
-        about: "",
-        experiments: || {
-            vec![
-                experiment("storage/randread-4k", 1),
-                experiment("storage/randread-4k", 32),
-                experiment("storage/seqread-128k", 8),
-            ]
-        },
-        prepare: |_| Ok(Box::new(NoTarget)),
-        forecast: |_| Ok(Forecast::default()),
-        checks: Vec::new,
-        devices: |_| Vec::new(),
-    };
-
-    fn keys(filters: &[&str], tag: Option<&str>) -> Vec<String> {
-        let filters: Vec<Filter> =
-            filters.iter().map(|f| f.parse().expect("filter")).collect();
-        select(&[SUITE], &filters, tag)
-            .expect("selection")
-            .iter()
-            .map(|(_, e)| e.key())
-            .collect()
-    }
-
-    #[test]
-    fn words_globs_and_terms() {
-        assert_eq!(keys(&[], None).len(), 3);
-        assert_eq!(keys(&["randread"], None).len(), 2);
-        assert_eq!(keys(&["storage/*"], None).len(), 3);
-        assert_eq!(keys(&["*-128k"], None), ["storage/seqread-128k depth=8"]);
-        assert_eq!(
-            keys(&["randread", "depth=32"], None),
-            ["storage/randread-4k depth=32"]
-        );
-        assert_eq!(keys(&[], Some("core")), ["storage/randread-4k depth=1"]);
-    }
-
-    #[test]
-    fn a_variant_keeps_its_baseline_and_bound() {
-        let filter = "storage/randread-4k/uring-*".parse().expect("filter");
-        let selected = select(&[SUITE], &[filter], None).expect("selection");
-        let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
-        assert_eq!(ids, ["pread", "uring-fixed", "nop"]);
-        assert_eq!(selected.len(), 2);
-        let filter = "storage/randread-4k/pread".parse().expect("filter");
-        let selected = select(&[SUITE], &[filter], None).expect("baseline");
-        let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
-        assert_eq!(ids, ["pread", "nop"]);
-    }
-
-    #[test]
-    fn a_group_holds_together_and_stands_beside_others() {
-        assert_eq!(
-            keys(&["randread depth=32", "seqread"], None),
-            ["storage/randread-4k depth=32", "storage/seqread-128k depth=8"]
-        );
-        let group: Filter = "randread depth=32".parse().expect("group");
-        assert_eq!(group.to_string().parse(), Ok(group));
-        let filter = "randread depth=8".parse().expect("filter");
-        let error = select(&[SUITE], &[filter], None).expect_err("no point");
-        let message = error.to_string();
-        assert!(message.contains("there is storage/randread-4k depth=1, "));
-        let variants: Vec<Filter> = ["storage/*/uring", "storage/*/nope*"]
-            .map(|text| text.parse().expect("filter"))
-            .into();
-        assert!(select(&[SUITE], &variants, None).is_err());
-        let selected =
-            select(&[SUITE], &variants[..1], None).expect("one variant");
-        let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
-        assert_eq!(ids, ["pread", "uring", "nop"]);
-    }
-
-    #[test]
-    fn a_tag_can_keep_one_contender() {
-        let selected = select(&[SUITE], &[], Some("noise")).expect("tag");
-        let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
-        assert_eq!(ids, ["pread", "uring"]);
-        assert_eq!(selected.len(), 1);
-        let error = select(&[SUITE], &[], Some("cor")).expect_err("mistake");
-        assert!(error.to_string().contains("`core`"), "{error}");
-    }
-
-    #[test]
-    fn mistakes_get_a_suggestion() {
-        let error = |text: &str| {
-            let filter = text.parse().expect("filter");
-            select(&[SUITE], &[filter], None).expect_err("mistake").to_string()
-        };
-        assert!(error("randraed-4k").contains("storage/randread-4k"));
-        assert!(error("dpeth=1").contains("`depth`"));
-        assert!(error("depth=7").contains("depth=7"));
-        assert!("=1".parse::<Filter>().is_err());
-        assert!("".parse::<Filter>().is_err());
-    }
-
-    #[test]
-    fn a_pattern_for_the_suite_names_no_experiment() {
-        let all = (SUITE.experiments)();
-        let names = |pattern: &str| -> Vec<&str> {
-            let filter: Filter = pattern.parse().expect("filter");
-            let named = all.iter().filter(|e| filter.names(e));
-            named.map(Experiment::name).collect()
-        };
-        for suite in ["storage", "storage/*", "*", "depth=8"] {
-            assert_eq!(names(suite), [""; 0], "{suite}");
-        }
-        for one in ["seqread", "storage/seqread-128k", "storage/seqr*/uring"] {
-            assert!(
-                names(one).iter().all(|name| *name == "seqread-128k"),
-                "{one}"
-            );
-            assert!(!names(one).is_empty(), "{one}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,105 @@
+//! The rings of `randread-4k` as they write: a ring as it comes, one with all
+//! registered, one that is polled, one that a kernel thread submits for.
+
+use harness::{
+    load::closed,
+    measure::trial::{Outcome, Trial, TrialError},
+    suite::{Role, Variant},
+};
+
+use super::{fill, no_ring, nop, uring_fixed::ALL, uring_sqpoll};
+use crate::{
+    durability::{Means, Watch},
+    engine::{
+        drives::Enter, ring::Setup, ring_reads::Registered,
+        ring_writes::LoneWrites, rounds::RingWork,
+    },
+    path,
+    polling::Interrupts,
+    probe,
+    sink::Sink,
+};
+
+/// What a program gets that only swaps its calls.
+pub const URING_WRITES: Variant = Variant {
+    id: "uring",
+    about: "io_uring without any flag or registration: one io_uring_enter(2) \
+            submits and waits",
+    role: Role::Contender,
+    bound: Some(nop::ID),
+    spinning: false,
+    probe: probe::plain,
+    worker: |trial| entered(trial, Setup::Plain, Registered::default()),
+};
+
+/// All that a program can prepare without polling.
+pub const URING_FIXED_WRITES: Variant = Variant {
+    id: "uring-fixed",
+    about: "io_uring with registered ring, file and buffers, SINGLE_ISSUER \
+            and DEFER_TASKRUN",
+    probe: probe::fixed,
+    worker: |trial| entered(trial, Setup::SingleIssuer, ALL),
+    ..URING_WRITES
+};
+
+/// No interrupt: the waiting thread asks the device's queue.
+pub const URING_IOPOLL_WRITES: Variant = Variant {
+    id: "uring-iopoll",
+    about: "io_uring with all registered and IOPOLL: the kernel polls the \
+            device instead of waiting for its interrupt",
+    spinning: true,
+    probe: probe::polled,
+    worker: |trial| entered(trial, Setup::Polled, ALL),
+    ..URING_WRITES
+};
+
+/// No system call at all, at the price of a second CPU.
+pub const URING_SQPOLL_WRITES: Variant = Variant {
+    id: "uring-sqpoll",
+    about: "io_uring with registered file and buffers and SQPOLL: a kernel \
+            thread on the next CPU submits, the issuer spins on completions",
+    spinning: true,
+    probe: probe::poller,
+    worker: polled_for,
+    ..URING_WRITES
+};
+
+fn entered(
+    trial: &Trial,
+    setup: Setup,
+    registered: Registered,
+) -> Result<Outcome, TrialError> {
+    let sink = Sink::by_pattern(trial)?;
+    let shape = sink.load().ring_shape();
+    let watch = Watch::begin(&trial.root, sink.target());
+    let interrupts = Interrupts::count(&trial.root, sink.target());
+    let mut outcome = closed::run(trial, shape, |place| {
+        let mut ring =
+            setup.build(shape.depth).map_err(|e| no_ring(setup, &e))?;
+        let ops = LoneWrites::registering(&mut ring, registered, &sink, place)?;
+        Ok(RingWork::<_, _, true>::new(ring, Enter, ops, fill(&shape)))
+    })?;
+    watch.judge(&mut outcome, &sink, Means::Nothing);
+    path::judge_io_wq(&mut outcome);
+    interrupts.judge(&mut outcome, setup.polls());
+    Ok(outcome)
+}
+
+fn polled_for(trial: &Trial) -> Result<Outcome, TrialError> {
+    let sink = Sink::by_pattern(trial)?;
+    let shape = sink.load().ring_shape();
+    uring_sqpoll::one_ring(&shape)?;
+    let shared = trial.cpus().len() < 2;
+    let watch = Watch::begin(&trial.root, sink.target());
+    let mut outcome = closed::run(trial, shape, |place| {
+        let (mut ring, poller) = uring_sqpoll::ring(trial, place, &shape)?;
+        let registered = uring_sqpoll::REGISTERED;
+        let ops = LoneWrites::registering(&mut ring, registered, &sink, place)?;
+        Ok(RingWork::<_, _, true>::new(ring, poller, ops, fill(&shape)))
+    })?;
+    watch.judge(&mut outcome, &sink, Means::Nothing);
+    path::judge_io_wq(&mut outcome);
+    path::judge_poller(&mut outcome, shared);
+    outcome.evidence.prove("polled", "no");
+    Ok(outcome)
+}
