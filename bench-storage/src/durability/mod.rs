@@ -88,6 +88,8 @@ impl Case<'_> {
     fn state(&self, evidence: &mut Evidence) {
         let word = |yes| if yes { "yes" } else { "no" };
         evidence.prove("o_direct", word(self.direct));
+        // By the session, before its first trial.
+        evidence.prove("preconditioned", "written once");
         let cache = Cache::of(self.target.device.as_ref());
         evidence.prove("write_cache", cache.word());
         let options = self.mount_options();

@@ -462,3 +462,37 @@ fn order_in_the_file_does_not_matter() {
     }
     assert_eq!(derived(rows, 12).rows, derived(turned, 12).rows);
 }
+
+/// Falls off a cliff at the ninth block, and so does the baseline.
+const LEAVING: [u64; 12] = [
+    90_000, 90_000, 90_000, 90_000, 90_000, 90_000, 90_000, 90_000, 50_000,
+    50_000, 50_000, 50_000,
+];
+
+#[test]
+fn blocks_that_leave_steady_state_are_told_where_there_is_a_history() {
+    let base: [u64; 12] = LEAVING.map(|ops| ops * 10 / 9);
+    let measured =
+        [("pwrite", Role::Baseline, &base[..]), contender("uring", &LEAVING)];
+    let mut rows = trials(&measured);
+    let plain = derived(rows.clone(), 12);
+    assert_eq!(row(&plain, "uring").reasons, "");
+    for row in &mut rows {
+        row.path = "o_direct=yes;preconditioned=written once".to_owned();
+    }
+    let judged = derived(rows, 12);
+    let found = row(&judged, "uring");
+    let why = "not steady (no longer at valid block 9)";
+    assert_eq!(found.reasons, why);
+    assert_eq!(found.verdict, Some(Verdict::Slower), "by the pairs");
+    let variants = &judged.experiments[0].variants;
+    let told: Vec<_> =
+        variants.iter().map(|v| v.not_steady.as_deref()).collect();
+    assert_eq!(told, [Some(why), Some(why)]);
+    let text = results::table::text(
+        &judged,
+        None,
+        results::table::Style { colour: false, p50: false },
+    );
+    assert!(text.contains("pwrite not steady"), "{text}");
+}

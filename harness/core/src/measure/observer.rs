@@ -57,6 +57,8 @@ enum TaskKind {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KernelThread {
+    /// Where it last ran.
+    cpu: Cpu,
     ran_ns: u64,
     /// `ksoftirqd` of a CPU: it works off what interrupts and system calls
     /// have put off.
@@ -103,7 +105,7 @@ impl Observer {
     /// closest to it.
     pub fn open(&mut self) {
         // What takes long to read comes first.
-        let kernel_threads = kernel_threads(&self.root, &self.used);
+        let kernel_threads = kernel_threads(&self.root);
         let tasks = tasks(&self.root);
         let mut look = Look { kernel_threads, tasks, ..self.sums() };
         look.counts = self.counters.read();
@@ -119,7 +121,7 @@ impl Observer {
         let counts = self.counters.read();
         let look = Look { at_ns, process_cpu_ns, counts, ..self.sums() };
         let tasks = tasks(&self.root);
-        let kernel_threads = kernel_threads(&self.root, &self.used);
+        let kernel_threads = kernel_threads(&self.root);
         let look = Look { tasks, kernel_threads, ..look };
         (self.cost(&look), self.signals(&look))
     }
@@ -236,7 +238,8 @@ impl Observer {
     }
 
     /// What kernel threads did is mostly the trial's own effect (kblockd
-    /// dispatches its requests), so it is not held against the machine.
+    /// dispatches its requests, a `kworker` finishes its direct writes that
+    /// are to be durable), so it is not held against the machine.
     fn kernel_threads_ns(
         &self,
         closed: &Look,
@@ -245,12 +248,16 @@ impl Observer {
         closed
             .kernel_threads
             .iter()
+            .filter(|(_, thread)| self.used.contains(&thread.cpu))
             .filter(|(_, thread)| meant(thread))
-            .map(|(pid, thread)| {
+            .map(|(pid, thread)| match self.opened.kernel_threads.get(pid) {
                 // One that was elsewhere before is left out: how much of its
                 // time belongs here cannot be told.
-                let before = self.opened.kernel_threads.get(pid);
-                before.map_or(0, |b| thread.ran_ns.saturating_sub(b.ran_ns))
+                Some(before) if !self.used.contains(&before.cpu) => 0,
+                Some(before) => thread.ran_ns.saturating_sub(before.ran_ns),
+                // It was made meanwhile, as workers are that many writes wait
+                // in at once: all that it ran, it ran since.
+                None => thread.ran_ns,
             })
             .sum()
     }
@@ -329,10 +336,10 @@ fn tasks(root: &Root) -> BTreeMap<u32, Task> {
         .collect()
 }
 
-/// CPU time so far of the kernel threads that last ran on used CPUs. They are
+/// CPU time so far of all kernel threads. They are
 /// the children of kthreadd, which is process 2; proc(5) numbers the fields of
 /// `stat` from 1, and the third is the first after the name.
-fn kernel_threads(root: &Root, used: &[Cpu]) -> BTreeMap<u32, KernelThread> {
+fn kernel_threads(root: &Root) -> BTreeMap<u32, KernelThread> {
     const KTHREADD: &str = "2";
     const PARENT: usize = 4 - 3;
     const PROCESSOR: usize = 39 - 3;
@@ -345,13 +352,13 @@ fn kernel_threads(root: &Root, used: &[Cpu]) -> BTreeMap<u32, KernelThread> {
             let (start, rest) = stat.rsplit_once(')')?;
             let fields: Vec<&str> = rest.split_whitespace().collect();
             let cpu = Cpu(fields.get(PROCESSOR)?.parse().ok()?);
-            if fields[PARENT] != KTHREADD || !used.contains(&cpu) {
+            if fields[PARENT] != KTHREADD {
                 return None;
             }
             let times = root.read(format!("proc/{name}/schedstat"))?;
             let ran_ns = times.split_whitespace().next()?.parse().ok()?;
             let softirqs = start.contains("(ksoftirqd/");
-            Some((pid, KernelThread { ran_ns, softirqs }))
+            Some((pid, KernelThread { cpu, ran_ns, softirqs }))
         })
         .collect()
 }
@@ -488,6 +495,8 @@ fn storage_read_bytes(root: &Root) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -503,14 +512,48 @@ mod tests {
     }
 
     /// A kernel thread's directory below `/proc`.
-    fn thread(tree: &std::path::Path, pid: u32, name: &str, ran_ns: u64) {
+    fn thread(tree: &Path, pid: u32, name: &str, ran_ns: u64, cpu: u32) {
         let directory = tree.join(format!("proc/{pid}"));
         std::fs::create_dir_all(&directory).expect("mkdir");
         // Fields 3 to 39: the state, the parent, 34 others, the CPU.
-        let stat = format!("{pid} ({name}) S 2 {}1 0", "0 ".repeat(34));
+        let stat = format!("{pid} ({name}) S 2 {}{cpu} 0", "0 ".repeat(34));
         std::fs::write(directory.join("stat"), stat).expect("stat");
         let times = format!("{ran_ns} 5 1");
         std::fs::write(directory.join("schedstat"), times).expect("schedstat");
+    }
+
+    /// Of a trial on CPU 1 with a window of 100 ns.
+    fn observer(root: &Root, opened: Look) -> Observer {
+        Observer {
+            root: root.clone(),
+            used: vec![Cpu(1)],
+            own_interrupts: Vec::new(),
+            window_ns: 100,
+            clock: super::super::clock::Clock::monotonic(),
+            accounting: Accounting::InterruptsInTasks,
+            counters: Counters::open(),
+            opened,
+        }
+    }
+
+    #[test]
+    fn workers_made_meanwhile_are_no_foreign_load() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let root = Root::at(tree.path());
+        let look = || Look {
+            kernel_threads: kernel_threads(&root),
+            ..Look::default()
+        };
+        thread(tree.path(), 16, "kworker/1:0", 1_000, 1);
+        thread(tree.path(), 17, "kworker/u8:0", 5_000, 0);
+        let observer = observer(&root, look());
+        thread(tree.path(), 16, "kworker/1:0", 1_030, 1);
+        // Came from a CPU that the trial does not use.
+        thread(tree.path(), 17, "kworker/u8:0", 5_500, 1);
+        // Made since, here and elsewhere.
+        thread(tree.path(), 18, "kworker/1:1", 700, 1);
+        thread(tree.path(), 19, "kworker/0:1", 900, 0);
+        assert_eq!(observer.kernel_threads_ns(&look(), |_| true), 730);
     }
 
     #[test]
@@ -519,23 +562,14 @@ mod tests {
         let root = Root::at(tree.path());
         let look = |at_ns| Look {
             at_ns,
-            kernel_threads: kernel_threads(&root, &[Cpu(1)]),
+            kernel_threads: kernel_threads(&root),
             ..Look::default()
         };
-        thread(tree.path(), 15, "ksoftirqd/1", 1_000);
-        thread(tree.path(), 16, "kworker/1:0", 1_000);
-        let mut observer = Observer {
-            root: root.clone(),
-            used: vec![Cpu(1)],
-            own_interrupts: Vec::new(),
-            window_ns: 100,
-            clock: super::super::clock::Clock::monotonic(),
-            accounting: Accounting::InterruptsInTasks,
-            counters: Counters::open(),
-            opened: look(0),
-        };
-        thread(tree.path(), 15, "ksoftirqd/1", 1_080);
-        thread(tree.path(), 16, "kworker/1:0", 9_000);
+        thread(tree.path(), 15, "ksoftirqd/1", 1_000, 1);
+        thread(tree.path(), 16, "kworker/1:0", 1_000, 1);
+        let mut observer = observer(&root, look(0));
+        thread(tree.path(), 15, "ksoftirqd/1", 1_080, 1);
+        thread(tree.path(), 16, "kworker/1:0", 9_000, 1);
         let closed = look(200);
         // Half of the time that was looked at is the window.
         let cost = observer.cost(&closed);

@@ -51,6 +51,8 @@ pub struct VariantSummary {
     pub skipped: Option<String>,
     /// Why it gets no verdict, if it gets none.
     pub disqualified: Option<String>,
+    /// Why its blocks are not in steady state, where they have to be.
+    pub not_steady: Option<String>,
     /// Trials that ended `nonsteady`, over all attempts.
     pub trials_nonsteady: u32,
     /// Trials that ended `invalid`, over all attempts.
@@ -143,6 +145,7 @@ fn variant_summary(experiment: &Experiment, index: usize) -> VariantSummary {
         bound: variant.bound.clone(),
         skipped: not_started(variant),
         disqualified: variant.disqualified.clone(),
+        not_steady: experiment.not_steady(index),
         trials_nonsteady: trials(Status::Nonsteady),
         trials_invalid: trials(Status::Invalid),
         trials_failed: trials(Status::Wrong) + trials(Status::Error),

@@ -3,9 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use stats::steady_state::{Steadiness, WINDOW_ROUNDS, steadiness};
 use stats::summary::median;
 
 use crate::schema::{CompareMetric, LatencyKind, Role, Status, TrialRow};
+
+/// What a trial states in its path when its target has a history.
+const PRECONDITIONED: &str = "preconditioned=";
 
 /// What names an experiment: suite, id and parameters.
 pub(crate) type ExperimentId = [String; 3];
@@ -44,6 +48,9 @@ pub(crate) struct Variant {
     pub skipped: Option<String>,
     /// Why it may get no verdict, from the first trial that shows it.
     pub disqualified: Option<String>,
+    /// Its trials say how their target was written beforehand: what it does
+    /// depends on what was done to it, so that its blocks must be steady.
+    pub preconditioned: bool,
     /// Trials by status.
     pub counts: HashMap<Status, u32>,
 }
@@ -140,6 +147,7 @@ impl Experiment {
                 threads: None,
                 skipped: None,
                 disqualified: None,
+                preconditioned: false,
                 counts: HashMap::new(),
             });
             self.variants.len() - 1
@@ -182,6 +190,27 @@ impl Experiment {
         self.valid_blocks()
             .filter_map(|block| block.slot(variant)?.value(metric))
             .collect()
+    }
+
+    /// Why the blocks of a variant are not in steady state, where they have to
+    /// be: by SNIA's rule, on throughput, over the blocks that count.
+    pub fn not_steady(&self, variant: usize) -> Option<String> {
+        if !self.variants[variant].preconditioned {
+            return None;
+        }
+        let rounds = self.values(variant, CompareMetric::OpsPerS);
+        let why = match steadiness(&rounds) {
+            Some(Steadiness::Steady { from: 0 }) => return None,
+            Some(Steadiness::Steady { from }) => {
+                format!("only from valid block {} on", from + 1)
+            }
+            Some(Steadiness::Left { at }) => {
+                format!("no longer at valid block {}", at + 1)
+            }
+            Some(Steadiness::Never) => "at no time".to_owned(),
+            None => format!("fewer than {WINDOW_ROUNDS} valid blocks"),
+        };
+        Some(format!("not steady ({why})"))
     }
 
     /// The median of an extra figure over the blocks that count.
@@ -233,6 +262,8 @@ impl Variant {
         *self.counts.entry(row.status).or_default() += 1;
         self.latency_kind = self.latency_kind.or(row.latency_kind);
         self.threads = self.threads.or(row.threads);
+        let states = |word: &str| word.starts_with(PRECONDITIONED);
+        self.preconditioned |= row.path.split(';').any(states);
         let why = || format!("{}: {}", row.status, row.reasons);
         match row.status {
             Status::Skipped => {

@@ -125,6 +125,11 @@ fn draft(
         .variant_median
         .and_then(|own| experiment.share_of_bound(variant, row.metric, own));
 
+    // No verdict falls by it: pairs within a block share the target's state.
+    // But the state is not the one that lasts.
+    if row.metric == CompareMetric::OpsPerS {
+        reasons.extend(experiment.not_steady(index));
+    }
     let disqualified = disqualification(experiment, variant);
     if row.level.is_none() && row.role == Role::Contender {
         reasons.push(too_few(row.blocks_used, settings));

@@ -44,6 +44,7 @@ pub(super) fn of_experiment(
             ));
         }
     }
+    caveats.extend(unsteady(experiment));
     let shown: Vec<&CompareRow> = rows
         .iter()
         .filter(|row| row.role == Role::Contender)
@@ -53,6 +54,28 @@ pub(super) fn of_experiment(
     caveats.extend(flagged(&shown));
     caveats.extend(undecided(&shown));
     caveats
+}
+
+/// What a device does that is being written to depends on what was written
+/// before.
+fn unsteady(experiment: &ExperimentSummary) -> Option<String> {
+    let found: Vec<String> = experiment
+        .variants
+        .iter()
+        .filter(|variant| variant.role != Role::AaTwin)
+        .filter_map(|variant| {
+            let why = variant.not_steady.as_ref()?;
+            Some(format!("{} {why}", variant.variant))
+        })
+        .collect();
+    (!found.is_empty()).then(|| {
+        format!(
+            "{}: SNIA's steady state is 5 blocks within 20 %, their line \
+             within 10 %; the ratios hold for the state that the target was \
+             in, not for one that lasts: run longer (--precise, --window)",
+            found.join(", ")
+        )
+    })
 }
 
 fn missing_blocks(experiment: &ExperimentSummary) -> Option<String> {
