@@ -62,7 +62,8 @@ fn unsteady(experiment: &ExperimentSummary) -> Option<String> {
     let found: Vec<String> = experiment
         .variants
         .iter()
-        .filter(|variant| variant.role != Role::AaTwin)
+        // Bounds run in few blocks only, and twins are the baseline.
+        .filter(|v| matches!(v.role, Role::Baseline | Role::Contender))
         .filter_map(|variant| {
             let why = variant.not_steady.as_ref()?;
             Some(format!("{} {why}", variant.variant))
