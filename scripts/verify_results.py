@@ -4,7 +4,8 @@
 usage: verify_results.py DIR
 
 Shares no code with the program: plain Python, from trials.csv and the settings
-in run.json alone. Numbers must agree to 1e-9. Exit 0 if all do, 1 if not.
+in run.json alone. Numbers must agree to 1e-9. Exit 0 if all do, 1 if not,
+2 if the directory cannot be read.
 """
 import csv, json, math, sys
 from collections import defaultdict
@@ -187,4 +188,9 @@ def main(directory):
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    sys.exit(main(Path(sys.argv[1])))
+    try:
+        sys.exit(main(Path(sys.argv[1])))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}; give the directory of a finished run",
+              file=sys.stderr)
+        sys.exit(2)

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use common::run;
 use results::check::check;
 use results::compare::derive_directory;
-use results::schema::{RunFile, Status};
+use results::reader::read_metrics;
+use results::schema::{Part, RunFile, Status};
 use results::writer::write_compare;
 
 fn written(root: &Path) -> PathBuf {
@@ -145,6 +146,116 @@ fn a_histogram_that_is_not_the_trials_is_found() {
     let report = check(&path);
     assert_eq!(report.problems.len(), 1, "{report}");
     assert!(report.problems[0].contains("seqread"), "{report}");
+}
+
+/// A run that came to its end, with what `change` did to its files since.
+fn finished_and(change: impl Fn(&Path)) -> String {
+    let root = tempfile::tempdir().unwrap();
+    let path = written(root.path());
+    let mut run_file = RunFile::read(&path).unwrap();
+    let ended = Some("2026-11-21T05:45:00Z".to_owned());
+    run_file.parts = vec![Part { finished_at_utc: ended, ..Part::default() }];
+    run_file.metric_rows = Some(read_metrics(&path).unwrap().count() as u64);
+    run_file.write(&path).unwrap();
+    let report = check(&path);
+    assert!(report.is_clean(), "{report}");
+    change(&path);
+    let report = check(&path);
+    assert!(!report.is_clean(), "{report}");
+    report.to_string()
+}
+
+#[test]
+fn a_file_cut_short_is_found() {
+    let header = |text: &str| text.find('\n').unwrap() + 1;
+    for (file, says) in [
+        ("metrics.csv", "rows, 114 when the run ended"),
+        ("windows.csv", "windows.csv has no rows of trial"),
+    ] {
+        for part in ["some", "header", "nothing"] {
+            let text = finished_and(|path| {
+                let path = path.join(file);
+                let text = fs::read_to_string(&path).unwrap();
+                let end = match part {
+                    "some" => text.len() / 2,
+                    "header" => header(&text),
+                    _ => 0,
+                };
+                fs::write(&path, &text[..end]).unwrap();
+            });
+            assert!(text.contains(says), "{file} {part}: {text}");
+        }
+    }
+    let text = finished_and(|path| {
+        let log = path.join("hist/storage-seqread-depth=1.hlog");
+        fs::write(log, "").unwrap();
+    });
+    assert!(text.contains("holds 100, 0 are in the histogram"), "{text}");
+}
+
+#[test]
+fn a_percentile_that_is_not_the_histograms_is_found() {
+    let text = finished_and(|path| {
+        let file = path.join("trials.csv");
+        let text = fs::read_to_string(&file).unwrap();
+        let mut table = csv::Reader::from_reader(text.as_bytes());
+        let headers = table.headers().unwrap();
+        let p50 = headers.iter().position(|c| c == "latency_p50_ns");
+        let mut rows = table.records().map(|row| row.unwrap());
+        let row = rows.find(|row| !row[p50.unwrap()].is_empty());
+        let cell = row.unwrap()[p50.unwrap()].to_owned();
+        let half = (cell.parse::<u64>().unwrap() / 2).to_string();
+        let edited =
+            text.replacen(&format!(",{cell},"), &format!(",{half},"), 1);
+        fs::write(&file, edited).unwrap();
+        // Nothing derived from it is left to give it away.
+        let (derived, _) = derive_directory(path).unwrap();
+        write_compare(path, &derived.rows).unwrap();
+    });
+    assert!(text.contains("column latency_p50_ns holds"), "{text}");
+}
+
+#[test]
+fn verdicts_removed_from_a_finished_run_are_missed() {
+    let text = finished_and(|path| {
+        fs::remove_file(path.join("compare.csv")).unwrap();
+    });
+    assert!(text.contains("ended at 2026-11-21T05:45:00Z"), "{text}");
+}
+
+#[test]
+fn a_window_of_nothing_is_found() {
+    let text = finished_and(|path| {
+        let mut run_file = RunFile::read(path).unwrap();
+        run_file.settings.window_ns = 0;
+        run_file.write(path).unwrap();
+    });
+    assert!(text.contains("window_ns is 0"), "{text}");
+}
+
+#[test]
+fn carriage_returns_are_found() {
+    let text = finished_and(|path| {
+        let file = path.join("trials.csv");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replace('\n', "\r\n")).unwrap();
+    });
+    assert!(text.contains("\"hist_tag\\r\""), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_fifo_is_not_waited_for() {
+    let text = finished_and(|path| {
+        let file = path.join("compare.csv");
+        fs::remove_file(&file).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&file).status();
+        // Where it cannot be made, a directory is no regular file either.
+        if !made.is_ok_and(|status| status.success()) {
+            fs::create_dir(&file).unwrap();
+        }
+    });
+    assert!(text.contains("not a regular file"), "{text}");
 }
 
 #[test]

@@ -70,6 +70,7 @@ pub(super) fn open(
         machine_id: host.machine_id8.clone(),
         settings: settings(options),
         parts: Vec::new(),
+        metric_rows: None,
         environment: to_value(&host.environment),
         topology: to_value(&host.topology),
         devices: Host::devices(&Root::system()),

@@ -1,6 +1,6 @@
 //! Streams the rows of one table, in constant memory.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ impl<T: Table> Rows<T> {
     /// Opens the table's file in a run directory and checks its header.
     pub fn open(directory: &Path) -> Result<Rows<T>, ReadError> {
         let path = directory.join(T::FILE);
-        let opened = File::open(&path).and_then(|mut file| {
+        let opened = open_regular(&path).and_then(|mut file| {
             let length = file.seek(SeekFrom::End(0))?;
             let whole = whole_lines(&mut file, length)?;
             file.seek(SeekFrom::Start(0))?;
@@ -55,6 +55,8 @@ impl<T: Table> Rows<T> {
         let reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
+            // The schema has line feeds only; a carriage return is an edit.
+            .terminator(csv::Terminator::Any(b'\n'))
             .from_reader(BufReader::new(file.take(whole)));
         let mut rows = Rows {
             path,
@@ -197,6 +199,14 @@ impl<T: Table> Iterator for Rows<T> {
         self.failed = matches!(row, Some(Err(_)));
         row
     }
+}
+
+/// Opens a file that has an end: a FIFO would be waited for.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    File::open(path)
 }
 
 /// Length of the part of a file that ends with its last line feed.

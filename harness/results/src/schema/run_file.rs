@@ -34,6 +34,10 @@ pub struct RunFile {
     /// One per suite process or resumption, in order.
     #[serde(default)]
     pub parts: Vec<Part>,
+    /// Rows of `metrics.csv` when the run last came to its end: nothing else
+    /// tells how many there were.
+    #[serde(default)]
+    pub metric_rows: Option<u64>,
     /// Facts about the environment.
     #[serde(default)]
     pub environment: Value,
@@ -152,8 +156,8 @@ pub enum RunFileError {
     },
     /// The file could not be written.
     #[error(
-        "cannot write {path}: {source}; the version before it is unharmed: \
-         make the directory writable or free some space, then resume"
+        "cannot write {path}: {source}; what stood there is unharmed: make \
+         the directory writable or free some space, then try again"
     )]
     Write {
         /// The file.
@@ -213,6 +217,11 @@ impl RunFile {
             Ok(Err(found)) => Err(RunFileError::Newer { path, found }),
             Err(source) => Err(RunFileError::Damaged { path, source }),
         }
+    }
+
+    /// When the process that added to the run last came to its end.
+    pub fn finished_at_utc(&self) -> Option<&str> {
+        self.parts.last()?.finished_at_utc.as_deref()
     }
 
     /// Writes `run.json` so that a crash at any instant leaves either the

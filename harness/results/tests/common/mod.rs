@@ -248,7 +248,7 @@ pub fn trial(variant: &Variant, noise: f64) -> TrialRow {
     let ops = whole(variant.ops_per_s * noise * window_s);
     let rate = ops as f64 * 1e9 / WINDOW_NS as f64;
     let cpu_ns = whole(ops as f64 * 20_000.0 / noise);
-    let p50 = whole(8e8 / rate);
+    let p50 = binned(whole(8e8 / rate));
     TrialRow {
         suite: "storage".to_owned(),
         experiment: "randread-4k".to_owned(),
@@ -273,7 +273,7 @@ pub fn trial(variant: &Variant, noise: f64) -> TrialRow {
         latency_kind: Some(LatencyKind::Service),
         latency_count: Some(100),
         latency_p50_ns: Some(p50),
-        latency_p99_ns: Some(p50 * 3),
+        latency_p99_ns: Some(binned(p50 * 3)),
         cpu_ns: Some(cpu_ns),
         cpu_accounting: Some(CpuAccounting::Separate),
         cpu_per_op_ns: Some(cpu_ns as f64 / ops as f64),
@@ -285,6 +285,9 @@ pub fn trial(variant: &Variant, noise: f64) -> TrialRow {
 /// Adds a trial with what belongs to it.
 pub fn push(block: &mut BlockRows, row: TrialRow, random: &mut Random) {
     let measured = row.status != Status::Skipped;
+    let ops = row.ops.unwrap_or(0);
+    let p50 = row.latency_p50_ns.unwrap_or(1000);
+    let p99 = row.latency_p99_ns.unwrap_or(2 * p50);
     block.push_trial(row);
     if !measured {
         return;
@@ -300,16 +303,26 @@ pub fn push(block: &mut BlockRows, row: TrialRow, random: &mut Random) {
         block.push_window(WindowRow {
             window_index,
             duration_ns: 100_000_000,
+            // All in one slice: their sum is what has to be right.
+            ops: if window_index == 1 { ops } else { 0 },
             ..WindowRow::default()
         });
     }
-    let mut histogram = Histogram::new(3).unwrap();
-    for _ in 0..100 {
-        histogram.record(1000 + random.next() % 1_000_000).unwrap();
-    }
+    let mut histogram = empty();
+    histogram.record_n(p50, 98).unwrap();
+    histogram.record_n(p99, 2).unwrap();
     block
         .push_histogram(Duration::from_secs(1_795_322_700), &histogram)
         .unwrap();
+}
+
+fn empty() -> Histogram<u64> {
+    Histogram::new(3).unwrap()
+}
+
+/// As a histogram gives a value back.
+fn binned(value: u64) -> u64 {
+    empty().highest_equivalent(value)
 }
 
 #[allow(

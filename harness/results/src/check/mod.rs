@@ -4,22 +4,22 @@
 //! and has to agree: rates with their integers, histograms with their counts,
 //! verdicts with the trials.
 
+mod beside;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::compare::{Derived, derive};
-use crate::hist;
-use crate::reader::{
-    Block, Blocks, ReadError, Torn, read_compare, read_metrics, read_windows,
-};
+use crate::reader::{Block, Blocks, ReadError, Torn, read_compare};
 use crate::schema::{
     CompareRow, Kind, Role, RunFile, Settings, Table, TrialRow,
 };
 use crate::writer::to_csv;
+
+use beside::{Logs, Slices, check_metrics};
 
 /// How far two ways to the same number may lie apart, relative.
 const TOLERANCE: f64 = 1e-9;
@@ -79,6 +79,13 @@ pub fn check(directory: &Path) -> Report {
         .map_err(|error| report.problems.push(error.to_string()))
         .ok();
     let settings = run.as_ref().map(|run| run.settings.clone());
+    if settings.as_ref().is_some_and(|s| s.window_ns == 0) {
+        let path = directory.join(RunFile::FILE);
+        report.problems.push(format!(
+            "{}: window_ns is 0; the file was edited, restore it from a copy",
+            path.display()
+        ));
+    }
     let mut rows = RowChecks::new(directory, run.as_ref());
     match walk(directory, &mut rows, &settings.unwrap_or_default()) {
         Ok((derived, torn)) => {
@@ -96,13 +103,28 @@ pub fn check(directory: &Path) -> Report {
     }
     report.trials = rows.trials;
     report.rows = report.derived.rows.len() as u64;
+    let slices = std::mem::take(&mut rows.slices);
     report.problems.extend(rows.into_problems());
-    check_side_files(directory, run.as_ref(), &mut report.problems);
+    let metrics = check_metrics(directory, run.as_ref());
+    let windows = slices.check(directory, run.as_ref());
+    for mut found in [metrics, windows] {
+        curtail(&mut found, "beside trials.csv");
+        report.problems.extend(found);
+    }
     // Verdicts depend on the settings; without them nothing can be compared.
-    if run.is_some() {
-        check_compare(directory, &mut report);
+    if let Some(run) = &run {
+        check_compare(directory, run, &mut report);
     }
     report
+}
+
+/// Tells the first of many, and how many more there are.
+fn curtail(problems: &mut Vec<String>, place: &str) {
+    let more = problems.len().saturating_sub(FINDINGS_MAX);
+    problems.truncate(FINDINGS_MAX);
+    if more > 0 {
+        problems.push(format!("{more} more problems {place}"));
+    }
 }
 
 /// Reads the trials once, for the checks and the verdicts alike.
@@ -133,8 +155,8 @@ struct RowChecks {
     attempts: HashMap<BlockKey, u32>,
     roles: HashMap<[String; 4], Role>,
     baselines: HashMap<[String; 3], String>,
-    /// By log: the count of each tag's histogram; none if it is missing.
-    logs: HashMap<String, HashMap<String, u64>>,
+    logs: Logs,
+    slices: Slices,
 }
 
 type BlockKey = ([String; 3], u32, u32);
@@ -149,7 +171,8 @@ impl RowChecks {
             attempts: HashMap::new(),
             roles: HashMap::new(),
             baselines: HashMap::new(),
-            logs: HashMap::new(),
+            logs: Logs::new(directory),
+            slices: Slices::default(),
         }
     }
 
@@ -162,12 +185,8 @@ impl RowChecks {
     }
 
     fn into_problems(self) -> Vec<String> {
-        let more = self.problems.len().saturating_sub(FINDINGS_MAX);
         let mut problems = self.problems;
-        problems.truncate(FINDINGS_MAX);
-        if more > 0 {
-            problems.push(format!("{more} more problems in trials.csv"));
-        }
+        curtail(&mut problems, "in trials.csv");
         problems
     }
 
@@ -183,7 +202,12 @@ impl RowChecks {
                 self.problem(line, &what);
             }
             self.check_identity(line, row);
-            self.check_histogram(line, row);
+            match self.logs.difference(row) {
+                Ok(None) => {}
+                Ok(Some(what)) => self.problem(line, &what),
+                Err(damaged) => self.problems.push(damaged),
+            }
+            self.slices.expect(row);
         }
         if let Some(first) = block.trials.first() {
             self.check_attempt(block.line, first);
@@ -236,45 +260,6 @@ impl RowChecks {
             self.problem(line, &what);
         }
     }
-
-    fn check_histogram(&mut self, line: u64, row: &TrialRow) {
-        if row.hist_tag.is_empty() {
-            return;
-        }
-        let name = hist::file_name(&row.suite, &row.experiment, &row.params);
-        if !self.logs.contains_key(&name) {
-            let path = self.directory.join(hist::DIRECTORY).join(&name);
-            let entries = fs::read(&path).and_then(|log| hist::read(&log));
-            let counts = match entries {
-                Ok(entries) => entries
-                    .into_iter()
-                    .map(|entry| (entry.tag, entry.histogram.len()))
-                    .collect(),
-                Err(error) => {
-                    let what = format!("{}: {error}", path.display());
-                    self.problems.push(what);
-                    HashMap::new()
-                }
-            };
-            self.logs.insert(name.clone(), counts);
-        }
-        let counts = &self.logs[&name];
-        let found = counts.get(&row.hist_tag).copied();
-        if counts.is_empty() || found == row.latency_count {
-            return;
-        }
-        let text = |count: Option<u64>| {
-            count.map_or("none".to_owned(), |count| count.to_string())
-        };
-        let what = format!(
-            "column latency_count holds {:?}, the histogram {} in \
-             hist/{name} {:?}",
-            text(row.latency_count),
-            row.hist_tag,
-            text(found),
-        );
-        self.problem(line, &what);
-    }
 }
 
 /// Rates of a row that do not follow from its integers.
@@ -313,52 +298,20 @@ fn near(a: f64, b: f64) -> bool {
     (a - b).abs() <= TOLERANCE * a.abs().max(b.abs())
 }
 
-fn check_side_files(
-    directory: &Path,
-    run: Option<&RunFile>,
-    problems: &mut Vec<String>,
-) {
-    let metrics = read_metrics(directory)
-        .map(|rows| first_problem(rows, run, |row| &row.run_id));
-    let windows = read_windows(directory)
-        .map(|rows| first_problem(rows, run, |row| &row.run_id));
-    for found in [metrics, windows] {
-        match found {
-            Ok(found) => problems.extend(found),
-            Err(error) => problems.push(error.to_string()),
-        }
-    }
-}
-
-/// The first row of a table that is damaged or of another run.
-fn first_problem<T: Table>(
-    rows: impl Iterator<Item = Result<T, ReadError>>,
-    run: Option<&RunFile>,
-    run_id: fn(&T) -> &String,
-) -> Option<String> {
-    for row in rows {
-        let row = match row {
-            Ok(row) => row,
-            Err(error) => return Some(error.to_string()),
-        };
-        if run.is_some_and(|run| run.run_id != *run_id(&row)) {
-            return Some(format!(
-                "{} has rows of run {:?}; restore the file from a copy",
-                T::FILE,
-                run_id(&row)
-            ));
-        }
-    }
-    None
-}
-
-fn check_compare(directory: &Path, report: &mut Report) {
+fn check_compare(directory: &Path, run: &RunFile, report: &mut Report) {
     let path = directory.join(CompareRow::FILE);
     if !path.exists() {
-        report.notes.push(format!(
-            "no {}: the run did not come to its end; resume it",
-            path.display()
-        ));
+        match run.finished_at_utc() {
+            None => report.notes.push(format!(
+                "no {}: the run did not come to its end; resume it",
+                path.display()
+            )),
+            Some(at) => report.problems.push(format!(
+                "no {}, though the run ended at {at}: it was removed; restore \
+                 it from a copy, or resume the run to derive it again",
+                path.display()
+            )),
+        }
         return;
     }
     let stored = match read_compare(directory) {
@@ -389,11 +342,7 @@ fn check_compare(directory: &Path, report: &mut Report) {
         ));
     }
     problems.sort();
-    let more = problems.len().saturating_sub(FINDINGS_MAX);
-    problems.truncate(FINDINGS_MAX);
-    if more > 0 {
-        problems.push(format!("{more} more problems in compare.csv"));
-    }
+    curtail(&mut problems, "in compare.csv");
     for problem in problems {
         report.problems.push(format!(
             "{problem}; believe trials.csv: verdicts derived from it are in \
