@@ -89,6 +89,12 @@ fn mistakes_end_with_2_before_anything_is_measured() {
         ("\nblcoks = 2\n", &[][..], "bench.toml:2: unknown key `blcoks`; did"),
         ("allow_destroy = \"x\"", &[], "on the command line only"),
         ("", &[("BYPASS_ALLOW_DESTROY", "x")], "on the command line only"),
+        (
+            "[[experiment]]\nfilter = \"ipc\"\nmatrix = { op_bytes = [] }",
+            &[],
+            "bench.toml:3: op_bytes has no value",
+        ),
+        ("filters = \"ipc\"", &[("BYPASS_FILTERS", "")], "an empty list"),
         ("", &[("BYPASS_BLOCKS", "many")], "BYPASS_BLOCKS: many is no whole"),
         ("", &[("BYPASS_WINDWO", "1s")], "did you mean BYPASS_WINDOW?"),
     ] {

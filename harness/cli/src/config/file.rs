@@ -107,9 +107,7 @@ impl File<'_> {
             }
             (kind, _) => vec![self.scalar(kind, key.name, value)?],
         };
-        for text in &texts {
-            (key.check)(text).map_err(|what| self.error(value.span(), what))?;
-        }
+        key.check_all(&texts).map_err(|what| self.error(value.span(), what))?;
         // A run may be started from anywhere; the file stays where it is.
         if matches!(key.name, "target" | "results") {
             let home = self.path.parent().unwrap_or(Path::new(""));
@@ -163,6 +161,10 @@ impl File<'_> {
                 return Err(self.error(item.span(), what.to_owned()));
             };
             groups.extend(self.experiment(item.span(), table)?);
+        }
+        if groups.is_empty() {
+            let what = "experiment is an empty list; it would select all";
+            return Err(self.error(value.span(), what.to_owned()));
         }
         Ok(groups)
     }
@@ -223,6 +225,12 @@ impl File<'_> {
                     .collect::<Result<Vec<_>, _>>()?,
                 _ => vec![self.parameter(name.get_ref(), values)?],
             };
+            // No point at all would leave no filter, which selects all.
+            if items.is_empty() {
+                let name = name.get_ref();
+                let what = format!("{name} has no value; leave it out for all");
+                return Err(self.error(values.span(), what));
+            }
             points = points
                 .iter()
                 .flat_map(|point| {
@@ -322,6 +330,14 @@ mod tests {
             ("blocks = ", "bench.toml:1: "),
             ("blocks = 1\nblocks = 2", "bench.toml:2: "),
             ("filters = [\"=1\"]", "incomplete"),
+            ("\nfilters = []", "bench.toml:2: filters is an empty list"),
+            ("\nexperiment = []", "bench.toml:2: experiment is an empty"),
+            ("[[experiment]]\nfilter = []", "bench.toml:2: filters is an"),
+            (
+                "[[experiment]]\nfilter = \"x\"\n\
+                 matrix = { depth = [1], op_bytes = [] }",
+                "bench.toml:3: op_bytes has no value",
+            ),
             ("[experiment]\nfilter = \"x\"", "two pairs of brackets"),
             ("[[experiment]]\nmatrix = { depth = 1 }", "needs a filter"),
             ("[[experiment]]\nfilter = \"depth=1\"", "parameters go into"),

@@ -17,7 +17,7 @@ pub struct Key {
     /// Its form in a file.
     pub kind: Kind,
     /// Whether a text can be its value.
-    pub check: fn(&str) -> Result<(), String>,
+    check: fn(&str) -> Result<(), String>,
     /// What it is where nobody sets it.
     pub default: &'static str,
 }
@@ -63,6 +63,18 @@ const fn key(
 }
 
 impl Key {
+    /// Whether texts can be its value. A list of nothing would select all
+    /// where a person meant to select less.
+    pub fn check_all(&self, texts: &[String]) -> Result<(), String> {
+        if texts.is_empty() {
+            return Err(format!(
+                "{} is an empty list; name something, or leave it out",
+                self.name
+            ));
+        }
+        texts.iter().try_for_each(|text| (self.check)(text))
+    }
+
     /// A value of the environment, where lists are separated by spaces.
     pub fn split(&self, value: &str) -> Vec<String> {
         match self.kind {

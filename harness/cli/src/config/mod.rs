@@ -157,9 +157,7 @@ impl Settings {
                 }
             };
             let texts = key.split(&value);
-            for text in &texts {
-                (key.check)(text).map_err(error)?;
-            }
+            key.check_all(&texts).map_err(error)?;
             settings.set(key.name, texts, Origin::Environment(name.clone()));
         }
         Ok(settings)
@@ -194,6 +192,10 @@ mod tests {
         };
         assert!(message("BYPASS_BLOCKS", "0").contains("between 1 and 200"));
         assert!(message("BYPASS_BLOCK", "3").contains("BYPASS_BLOCKS"));
+        for nothing in ["", " "] {
+            let message = message("BYPASS_FILTERS", nothing);
+            assert!(message.contains("an empty list"), "{message}");
+        }
         for name in ["BYPASS_ALLOW_DESTROY", "BYPASS_ALLOWDESTROY"] {
             assert!(message(name, "x").contains("command line only"));
         }

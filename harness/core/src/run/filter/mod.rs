@@ -221,7 +221,8 @@ pub fn matching(
         check_tag(&all, tag)?;
     }
     let selected: Vec<_> = all
-        .into_iter()
+        .iter()
+        .cloned()
         .filter_map(|(i, e)| match tag {
             Some(tag) => tagged(e, tag).map(|e| (i, e)),
             None => Some((i, e)),
@@ -234,6 +235,7 @@ pub fn matching(
             close: None,
         });
     }
+    check_each(&all, filters)?;
     Ok(selected)
 }
 
@@ -383,6 +385,20 @@ fn check_terms(
         }
     }
     Ok(())
+}
+
+/// A pattern to which the terms leave nothing is a mistake, whatever they
+/// leave to others.
+fn check_each(
+    all: &[(usize, Experiment)],
+    filters: &[Filter],
+) -> Result<(), FilterError> {
+    let is_term = |filter: &&Filter| matches!(filter, Filter::Param { .. });
+    let terms: Vec<&Filter> = filters.iter().filter(is_term).collect();
+    filters.iter().filter(|filter| !is_term(filter)).try_for_each(|pattern| {
+        let group = [pattern].into_iter().chain(terms.iter().copied());
+        check_together(all, &group.cloned().collect::<Vec<_>>())
+    })
 }
 
 /// A group that matches nothing is a mistake, whatever else matches.

@@ -155,6 +155,21 @@ fn points_of_a_sweep_run_only_when_asked_for() {
 }
 
 #[test]
+fn each_pattern_needs_something_that_the_terms_leave() {
+    let all = |texts: &[&str]| {
+        let filters: Vec<Filter> =
+            texts.iter().map(|f| f.parse().expect("filter")).collect();
+        select(&[SUITE], &filters, None)
+    };
+    let error = all(&["randread", "seqread", "depth=32"]);
+    let message = error.expect_err("no such point").to_string();
+    assert!(message.contains("`seqread depth=32`"), "{message}");
+    assert!(message.contains("seqread-128k depth=8"), "{message}");
+    let both = all(&["*randread*", "storage", "depth=32"]);
+    assert_eq!(both.expect("selection").len(), 1);
+}
+
+#[test]
 fn a_tag_can_keep_one_contender() {
     let selected = select(&[SUITE], &[], Some("noise")).expect("tag");
     let ids: Vec<_> = selected[0].1.variants.iter().map(|v| v.id).collect();
