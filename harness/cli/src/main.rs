@@ -13,6 +13,7 @@ use clap::Parser;
 use harness::{
     run::{
         exit::{Exit, bug_if_it_panics},
+        output::tell,
         worker,
     },
     suite::Suite,
@@ -30,11 +31,19 @@ fn main() -> ExitCode {
     let exit = match bug_if_it_panics(|| command.run(SUITES)) {
         Ok(Ok(exit)) | Err(exit) => exit,
         Ok(Err(error)) => {
-            eprintln!("error: {error:#}");
+            tell(format_args!("error: {}", with_causes(&error)));
             command::exit_of(&error)
         }
     };
     exit.into()
+}
+
+/// An error and its causes, without those that it names itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 /// A pipe that nobody reads any more is success, as for `head`.

@@ -27,12 +27,16 @@ fn scratch() -> tempfile::TempDir {
 
 /// A run that needs nothing special, short.
 fn short_run(root: &Path) -> Output {
-    Command::new(BYPASS)
+    short(root).output().expect("bypass")
+}
+
+fn short(root: &Path) -> Command {
+    let mut command = Command::new(BYPASS);
+    command
         .args(["run", "ipc/ping-pong/futex", "op_bytes=8", "--quick"])
         .args(["--window", "30ms", "--blocks", "6", "--results"])
-        .arg(root)
-        .output()
-        .expect("bypass")
+        .arg(root);
+    command
 }
 
 #[test]
@@ -54,12 +58,48 @@ fn list_names_every_suite_and_starts_fast() {
 }
 
 #[test]
+fn a_cause_is_told_once() {
+    let message = text(&bypass(&["run", "--config", "nosuch.toml"]).stderr);
+    assert_eq!(message.matches("No such file").count(), 1, "{message}");
+}
+
+#[test]
+fn standard_error_that_cannot_be_written_ends_nothing() {
+    // Always full (full(4)); a pipe whose reader has gone fails likewise.
+    let full = || std::fs::File::options().write(true).open("/dev/full");
+    let mistake = Command::new(BYPASS)
+        .args(["run", "nosuch"])
+        .stderr(full().expect("/dev/full"))
+        .status();
+    assert_eq!(mistake.expect("bypass").code(), Some(2));
+    let directory = scratch();
+    let root = directory.path().join("results");
+    let told = short(&root).output().expect("bypass");
+    let untold = short(&root)
+        .args(["--label", "untold"])
+        .stderr(full().expect("/dev/full"))
+        .output()
+        .expect("bypass");
+    // 3: a single CPU; 4: too noisy for 30 ms windows.
+    let code = untold.status.code();
+    assert!(matches!(code, Some(0 | 3 | 4)), "{code:?}, {told:?}");
+    let runs = std::fs::read_dir(&root).expect("results").flatten();
+    for run in runs {
+        assert!(run.path().join("compare.csv").is_file(), "{run:?}");
+    }
+}
+
+#[test]
 fn usage_errors_name_the_word_and_end_with_2() {
     for (arguments, expected) in [
         (&["run", "randraed-4k"][..], "storage/randread-4k"),
         (&["run", "dpeth=3"], "depth"),
         (&["run", "--window", "3h"], "unit `h`"),
         (&["run", "--blocks", "0"], "--blocks"),
+        (&["run", "--blocks", "-1"], "invalid value '-1' for '--blocks"),
+        (&["run", "--window", "-1s"], "unit `-1s`"),
+        (&["run", "--practical", "-2%"], "not between 0 and 1"),
+        (&["run", "--seed", "-1"], "invalid value '-1' for '--seed"),
         (&["run", "--cpus", "0-x"], "0-x"),
         (&["run", "--cpus", ""], "the list is empty"),
         (&["run", "--cpus", "9999"], "9999"),
@@ -136,6 +176,23 @@ fn results_that_cannot_be_made_end_with_3() {
     ]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("/proc/x"));
+}
+
+#[test]
+fn a_run_file_without_room_ends_with_3_and_leaves_nothing() {
+    // No file may have a byte: as on a full file system, without one.
+    let directory = scratch();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -f 0 && exec \"$@\"", "sh", BYPASS, "run"])
+        .args(["--smoke", "ipc/ping-pong/futex", "--results"])
+        .arg(directory.path())
+        .output()
+        .expect("sh");
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert!(message.contains("run.json"), "{message}");
+    let left = std::fs::read_dir(directory.path()).expect("results").count();
+    assert_eq!(left, 0, "{message}");
 }
 
 #[test]
@@ -339,8 +396,11 @@ fn the_word_that_permits_to_destroy_is_not_stored() {
 fn a_run_is_resumed_with_the_word_of_its_device() {
     let arguments =
         ["run", "--resume", "no-such-run", "--allow-destroy", "word"];
-    let message = text(&bypass(&arguments).stderr);
+    let output = bypass(&arguments);
+    let message = text(&output.stderr);
     assert!(message.contains("no-such-run"), "{message}");
+    // As `check` and `compare` have it.
+    assert_eq!(output.status.code(), Some(2), "{message}");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use harness::run::{exit::Exit, output};
+use harness::run::{
+    exit::Exit,
+    output::{self, tell},
+};
 use results::{check, schema::RunFile};
 
 /// Arguments of `bypass check`.
@@ -20,12 +23,12 @@ impl Check {
     /// Runs the command.
     pub fn run(self) -> anyhow::Result<Exit> {
         if !self.directory.join(RunFile::FILE).is_file() {
-            eprintln!(
+            tell(format_args!(
                 "error: {} holds no {}; give the directory of a run, as \
                  `bypass run` prints at its end",
                 self.directory.display(),
                 RunFile::FILE
-            );
+            ));
             return Ok(Exit::Usage);
         }
         let report = check::check(&self.directory);

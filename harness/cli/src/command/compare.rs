@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use harness::{
     machine::environment::{Stored, stored_differences},
-    run::{exit::Exit, output},
+    run::{
+        exit::Exit,
+        output::{self, tell},
+    },
 };
 use results::{
     across::{self, Across, Difference, SESSIONS_NEEDED},
@@ -47,7 +50,7 @@ pub struct Compare {
     results: Option<PathBuf>,
     /// Least effect that gets a verdict, such as 2% or 0.02 [default: that of
     /// the runs].
-    #[arg(long, value_parser = ratio)]
+    #[arg(long, allow_hyphen_values = true, value_parser = ratio)]
     practical: Option<f64>,
     /// End with 1 if any figure of B is slower, with 4 if B lacks a figure of
     /// A or its figures cannot be believed. Ratios to the baseline do not
@@ -80,7 +83,7 @@ impl Compare {
             return Ok(Exit::Done);
         }
         let exit = gate(&across);
-        eprintln!("{}", verdict(&across, exit));
+        tell(format_args!("{}", verdict(&across, exit)));
         Ok(exit)
     }
 }

@@ -20,7 +20,7 @@ use crate::config::{self, BLOCKS_MAX, Origin, SESSIONS_MAX, Settings};
 
 use super::{
     preview,
-    runs::results_root,
+    runs::{find_single, results_root},
     values::{ProgressForm, duration_ns, ratio, some_cpus, two_interfaces},
 };
 
@@ -56,24 +56,25 @@ pub struct Run {
     #[arg(long, conflicts_with_all = ["quick", "precise", "blocks", "strict"])]
     smoke: bool,
     /// Blocks per session: one trial of each variant each [default: 12].
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=BLOCKS_MAX))]
+    #[arg(long, allow_hyphen_values = true,
+          value_parser = clap::value_parser!(u64).range(1..=BLOCKS_MAX))]
     blocks: Option<u64>,
     /// Sessions: everything set up anew for each. Comparing runs needs 4
     /// [default: 1].
-    #[arg(long,
+    #[arg(long, allow_hyphen_values = true,
           value_parser = clap::value_parser!(u64).range(1..=SESSIONS_MAX))]
     sessions: Option<u64>,
     /// Measured time of a trial, such as 500ms or 2s [default: 2s].
-    #[arg(long, value_parser = duration_ns)]
+    #[arg(long, allow_hyphen_values = true, value_parser = duration_ns)]
     window: Option<u64>,
     /// Load before the window, such as 300ms [default: 500ms].
-    #[arg(long, value_parser = duration_ns)]
+    #[arg(long, allow_hyphen_values = true, value_parser = duration_ns)]
     warmup: Option<u64>,
     /// Least effect that gets a verdict, such as 2% or 0.02 [default: 2%].
-    #[arg(long, value_parser = ratio)]
+    #[arg(long, allow_hyphen_values = true, value_parser = ratio)]
     practical: Option<f64>,
     /// Decides orders, addresses and contents [default: a fresh one].
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     seed: Option<u64>,
     /// CPUs to use, in the kernel's list format [default: a sensible choice].
     #[arg(long, value_name = "LIST", value_parser = some_cpus)]
@@ -96,8 +97,9 @@ pub struct Run {
     /// Only experiments that carry this tag, such as `core`.
     #[arg(long)]
     tag: Option<String>,
-    /// Go on with an interrupted run, in the same order.
-    #[arg(long, value_name = "DIR", conflicts_with_all = [
+    /// Go on with an interrupted run, in the same order: its directory, the
+    /// beginning of its name, or `latest`.
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filters", "results", "label", "quick", "precise", "smoke", "blocks",
         "sessions", "window", "warmup", "practical", "seed", "cpus", "target",
         "interfaces", "tag", "dry_run", "config", "print_config",
@@ -122,7 +124,8 @@ impl Run {
     /// Runs the command.
     pub fn run(self, suites: &[Suite]) -> anyhow::Result<Exit> {
         let report = match &self.resume {
-            Some(directory) => {
+            Some(named) => {
+                let directory = &find_single(&results_root(None)?, named)?;
                 let progress = self.progress.start();
                 let word = self.allow_destroy.clone();
                 runner::resume(suites, directory, word, Some(progress))?

@@ -89,6 +89,23 @@ pub fn find(root: &Path, words: &str) -> Result<Vec<PathBuf>, NoSuchRun> {
     Ok(found)
 }
 
+/// The one run that a word names, as for [`find`].
+pub fn find_single(root: &Path, word: &Path) -> Result<PathBuf, NoSuchRun> {
+    // The path need not be UTF-8.
+    if word.join(RunFile::FILE).is_file() {
+        return Ok(word.to_owned());
+    }
+    let word = word.to_string_lossy();
+    let found = find_one(root, &known_runs(root), &word)?;
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        several => Err(NoSuchRun::Ambiguous {
+            name: word.into_owned(),
+            found: names(several),
+        }),
+    }
+}
+
 /// By name, which begins with the time.
 fn known_runs(root: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
@@ -224,8 +241,13 @@ mod tests {
         );
         assert_eq!(
             find("20261121T0445,latest,latest").expect("list"),
-            [one, three]
+            [one, three.clone()]
         );
+        let single = |word: &str| find_single(root, Path::new(word));
+        assert_eq!(single("latest").expect("latest"), three);
+        assert_eq!(single(&path).expect("path"), two);
+        let message = single("before").expect_err("two").to_string();
+        assert!(message.contains("several runs"), "{message}");
         let message = |words| find(words).expect_err("no run").to_string();
         assert!(message("20261121T044").contains("several runs"));
         assert!(message("bef").contains("1a2b3c4d-before"));

@@ -18,7 +18,7 @@ use super::{
     filter::{Filter, FilterError, select},
     journal::ProcessId,
     options::{Mode, RunOptions, fresh_seed},
-    output::{self, Format},
+    output::{self, Format, tell},
     progress::Progress,
     runner::{self, Destination, Report, RunError},
     worker,
@@ -51,7 +51,7 @@ fn bench(suites: &[Suite], arguments: &[String]) -> Exit {
     let filters = match filters(arguments) {
         Ok(filters) => filters,
         Err(message) => {
-            eprintln!("error: {message}");
+            tell(format_args!("error: {message}"));
             return Exit::Usage;
         }
     };
@@ -61,21 +61,21 @@ fn bench(suites: &[Suite], arguments: &[String]) -> Exit {
         Ok(true) => {}
         // The filter may be for one of the other suites.
         Ok(false) => {
-            eprintln!(
+            tell(format_args!(
                 "{}: no core experiment matches",
                 suites.iter().map(|s| s.id).collect::<Vec<_>>().join(" ")
-            );
+            ));
             return Exit::Done;
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {error}"));
             return Exit::Usage;
         }
     }
     match runner::run(suites, &options, &destination(), None) {
         Ok(report) => conclude(suites, report),
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {error}"));
             error.exit()
         }
     }
@@ -135,7 +135,7 @@ fn conclude(suites: &[Suite], mut report: Report) -> Exit {
     report.derived.experiments.retain(|e| ids.contains(&e.suite.as_str()));
     report.derived.rows.retain(|row| ids.contains(&row.suite.as_str()));
     if let Err(error) = output::print(&report, Format::Text) {
-        eprintln!("error: writing to standard output: {error}");
+        tell(format_args!("error: writing to standard output: {error}"));
         return Exit::Environment;
     }
     match report.exit {
@@ -180,7 +180,7 @@ fn smoke(suites: &[Suite]) -> Exit {
     match smoke_run(suites, &options) {
         Ok(exit) => exit,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {error}"));
             error.exit()
         }
     }
@@ -194,14 +194,14 @@ fn smoke_run(suites: &[Suite], options: &RunOptions) -> Result<Exit, RunError> {
     let report = runner::run(suites, options, &destination, progress)?;
     // The directory was made by this process a moment ago.
     if let Err(error) = std::fs::remove_dir_all(&report.directory) {
-        eprintln!("removing {}: {error}", report.directory.display());
+        tell(format_args!("removing {}: {error}", report.directory.display()));
     }
     let ids: Vec<&str> = suites.iter().map(|suite| suite.id).collect();
-    eprintln!(
+    tell(format_args!(
         "{}: smoke pass, {} trials measured, exit code {}",
         ids.join(" "),
         report.measured,
         report.exit.code()
-    );
+    ));
     Ok(if report.wrong > 0 { Exit::Measurement } else { Exit::Done })
 }

@@ -5,6 +5,8 @@ use std::{
     process::ExitCode,
 };
 
+use super::output::tell;
+
 /// The few exit codes, documented in the design and in `bypass --help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
@@ -47,9 +49,9 @@ impl Exit {
 pub fn bug_if_it_panics<T>(run: impl FnOnce() -> T) -> Result<T, Exit> {
     // What `run` worked on is not looked at again.
     catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
-        eprintln!(
+        tell(
             "this is a bug in this program, not in the machine: please report \
-             it with the lines above"
+             it with the lines above",
         );
         Exit::Bug
     })

@@ -18,7 +18,7 @@ use results::{
     writer::{WriteError, append_kernels},
 };
 
-use super::{bench, directory, error::RunError, host::Host};
+use super::{bench, directory, error::RunError, host::Host, output::tell};
 use crate::machine::{
     cpu_set::{Cpu, CpuSet},
     placement::{default_cpus, pin_current_thread},
@@ -51,7 +51,7 @@ pub fn main_for(suite: &'static str, time: fn(&mut Kernels)) -> ExitCode {
     match run(suite, time) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(format_args!("error: {error}"));
             error.exit().into()
         }
     }

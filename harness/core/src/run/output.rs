@@ -1,7 +1,10 @@
 //! What a run says on standard output: verdicts and tables first, then the
 //! caveats that apply, then where the files are.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+};
 
 use results::table;
 
@@ -38,6 +41,12 @@ pub fn write_stdout(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// A line on standard error. Where nobody can read it, what it tells of goes
+/// on all the same: `eprintln!` would panic.
+pub fn tell(line: impl Display) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// The tables, the caveats, the path.

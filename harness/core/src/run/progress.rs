@@ -12,7 +12,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::eta::Eta;
+use super::{eta::Eta, output::tell};
 
 /// Shows how far a run is.
 #[derive(Debug)]
@@ -114,19 +114,18 @@ impl Progress {
                 let percent = 100 * done / total.max(1);
                 let elapsed = human_duration(elapsed);
                 let left = human_duration(left);
-                eprintln!("[{percent:>3} %, {elapsed}, {left} left] {line}");
+                tell(format_args!(
+                    "[{percent:>3} %, {elapsed}, {left} left] {line}"
+                ));
             }
-            Form::Json => eprintln!(
-                "{}",
-                json!({
-                    "event": "block",
-                    "trials_done": done,
-                    "trials_total": total,
-                    "elapsed_s": elapsed.as_secs_f64(),
-                    "left_s": left.as_secs_f64(),
-                    "line": line,
-                })
-            ),
+            Form::Json => tell(json!({
+                "event": "block",
+                "trials_done": done,
+                "trials_total": total,
+                "elapsed_s": elapsed.as_secs_f64(),
+                "left_s": left.as_secs_f64(),
+                "line": line,
+            })),
         }
     }
 
@@ -134,11 +133,9 @@ impl Progress {
     pub fn say(&self, line: &str) {
         match &self.form {
             Form::Silent => {}
-            Form::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
-            Form::Lines => eprintln!("{line}"),
-            Form::Json => {
-                eprintln!("{}", json!({ "event": "note", "line": line }));
-            }
+            Form::Bar(bar) => bar.suspend(|| tell(line)),
+            Form::Lines => tell(line),
+            Form::Json => tell(json!({ "event": "note", "line": line })),
         }
     }
 

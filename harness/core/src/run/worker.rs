@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+use super::output::tell;
 use crate::{
     measure::trial::{Reply, Trial, TrialError, TrialSpec},
     suite::Suite,
@@ -36,7 +37,7 @@ pub fn enter(suites: &[Suite]) -> Option<ExitCode> {
 fn serve(suites: &[Suite]) -> ExitCode {
     // Once more: exec clears the request of a program with capabilities.
     if let Err(error) = die_with_parent() {
-        eprintln!("bypass: {error}");
+        tell(format_args!("bypass: {error}"));
         return ExitCode::from(70);
     }
     let mut text = String::new();
@@ -50,9 +51,9 @@ fn serve(suites: &[Suite]) -> ExitCode {
     let spec = match spec {
         Ok(spec) => spec,
         Err(error) => {
-            eprintln!(
+            tell(format_args!(
                 "bypass: `{WORKER_WORD}` is for the runner's own use: {error}"
-            );
+            ));
             return ExitCode::from(2);
         }
     };

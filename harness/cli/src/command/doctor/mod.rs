@@ -19,7 +19,11 @@ use harness::{
         Root,
         doctor::{Patient, Report, Status, Verdict},
     },
-    run::{doctor, exit::Exit, output},
+    run::{
+        doctor,
+        exit::Exit,
+        output::{self, tell},
+    },
     suite::Suite,
 };
 
@@ -67,10 +71,10 @@ impl Doctor {
             Ok(chosen) => chosen,
             Err(unknown) => {
                 let ids: Vec<&str> = suites.iter().map(|s| s.id).collect();
-                eprintln!(
+                tell(format_args!(
                     "error: there is no suite `{unknown}`; there are {}",
                     ids.join(", ")
-                );
+                ));
                 return Ok(Exit::Usage);
             }
         };
@@ -119,7 +123,9 @@ fn capture(path: &Path) -> anyhow::Result<Exit> {
     let mut file = match file {
         Ok(file) => file,
         Err(error) => {
-            eprintln!("error: {error:#}; name a file that is not there yet");
+            tell(format_args!(
+                "error: {error:#}; name a file that is not there yet"
+            ));
             return Ok(Exit::Usage);
         }
     };
