@@ -142,6 +142,7 @@ fn a_degraded_variant_gets_figures_but_no_verdict() {
 fn what_cannot_run_is_skipped_with_reason_and_remedy() {
     for (experiment, variant, reason, code) in [
         ("unavailable", "missing", "no such device;buy one", 3),
+        ("unavailable", "base", "nothing that it could be compared with", 3),
         ("too-big", "base", "needs 100000 CPUs", 3),
         ("refused", "base", "the target is on fire;put it out", 5),
         ("unfit", "base", "no room for this one;make some", 3),

@@ -61,6 +61,22 @@ fn the_first_ends_after_the_block_and_resume_completes() {
 }
 
 #[test]
+fn a_signal_as_soon_as_there_is_a_directory_leaves_a_run() {
+    let directory = scratch();
+    let root = directory.path().join("results");
+    let mut child = spawn(&root, "good", &["window_ms=40"]);
+    let begun = || std::fs::read_dir(&root).is_ok_and(|runs| runs.count() > 0);
+    wait_until(begun);
+    interrupt(child.id());
+    assert_eq!(child.wait().expect("wait").code(), Some(130));
+    let run = only_run(&root).expect("run");
+    let output =
+        Command::new(FIXTURE).arg("resume").arg(&run).output().expect("run");
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{output:?}");
+    assert_eq!(check_text(&run), "clean");
+}
+
+#[test]
 fn what_needs_a_word_is_not_resumed_nor_spoilt_without_it() {
     let directory = scratch();
     let root = directory.path().join("results");

@@ -60,7 +60,7 @@ pub fn run(
         Err(error) => {
             return Ending::Failed {
                 pid: None,
-                reason: format!("cannot start a worker: {error}"),
+                reason: format!("cannot start a worker: {}", why(&error)),
             };
         }
     };
@@ -83,7 +83,7 @@ pub fn run(
         },
         Err(Stop::Pipe(error)) => Ending::Failed {
             pid: Some(pid),
-            reason: format!("talking to the worker: {error}"),
+            reason: format!("talking to the worker: {}", why(&error)),
         },
     }
 }
@@ -143,16 +143,16 @@ fn converse(
     let mut pipes = (child.stdout.take(), child.stderr.take());
     let (said, complaints) = mpsc::channel();
     if let Some(pipe) = pipes.1.take() {
-        thread::spawn(move || {
+        in_thread(move || {
             let _ = said.send(read_limited(pipe, STDERR_LIMIT_BYTES));
-        });
+        })?;
     }
     if let Some(pipe) = pipes.0.take() {
-        thread::spawn(move || {
+        in_thread(move || {
             let reply = read_limited(pipe, REPLY_LIMIT_BYTES);
             // The receiver has gone after a time-out: nothing to tell.
             let _ = done.send(reply);
-        });
+        })?;
     }
     if let Some(mut stdin) = child.stdin.take()
         && let Err(error) = stdin.write_all(&text)
@@ -180,6 +180,25 @@ fn converse(
     let complaint =
         complaint.trim().lines().next_back().unwrap_or("").to_owned();
     Ok(Output { reply, complaint })
+}
+
+/// A limit on threads is the machine's matter and no bug of ours.
+fn in_thread(work: impl FnOnce() + Send + 'static) -> Result<(), Stop> {
+    match thread::Builder::new().spawn(work) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Stop::Pipe(error)),
+    }
+}
+
+/// An error, and what to do where there are too many processes (fork(2)).
+fn why(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock => format!(
+            "{error}: too many processes or threads, raise `ulimit -u` \
+             (RLIMIT_NPROC) or pids.max of the cgroup"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 /// Reads to the end and keeps the first bytes, so that a worker that writes
@@ -245,5 +264,18 @@ fn describe(status: ExitStatus) -> String {
             None => format!("crashed (signal {signal})"),
         },
         (None, None) => "ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_on_processes_is_told_with_its_remedy() {
+        let limit = std::io::Error::from_raw_os_error(libc::EAGAIN);
+        assert!(why(&limit).contains("ulimit -u"), "{}", why(&limit));
+        let other = std::io::Error::from_raw_os_error(libc::ENOENT);
+        assert_eq!(why(&other), other.to_string());
     }
 }

@@ -36,19 +36,20 @@ impl Destination {
     }
 }
 
-/// Makes a new directory with its `run.json`, or finds the one that this
-/// `cargo bench` has already made.
+/// Makes a new directory and what its `run.json` is to hold, or finds the one
+/// that this `cargo bench` has already made.
 pub(super) fn open(
     options: &RunOptions,
     destination: &Destination,
     host: &Host,
-) -> Result<RunDirectory, RunError> {
+) -> Result<(RunDirectory, RunFile), RunError> {
     let root = destination.root();
     let invocation = match destination {
         Destination::New(_) => Value::Null,
         Destination::Shared { invocation, .. } => {
             if let Some(path) = find_shared(root, invocation) {
-                return Ok(RunDirectory::open(&path)?);
+                let file = RunFile::read(&path)?;
+                return Ok((RunDirectory::open(&path)?, file));
             }
             invocation.clone()
         }
@@ -84,8 +85,7 @@ pub(super) fn open(
         doctor: Value::Null,
         invocation: json!({ "shared": invocation, "stamp": host.stamp() }),
     };
-    file.write(directory.path())?;
-    Ok(directory)
+    Ok((directory, file))
 }
 
 /// How this process was called, without what permits a device to be

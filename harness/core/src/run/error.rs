@@ -85,6 +85,8 @@ impl RunError {
             }
             Self::Write(WriteError::Contradiction { .. })
             | Self::Signals(_) => Exit::Bug,
+            // No room, no right: as for the rows.
+            Self::RunFile(RunFileError::Write { .. }) => Exit::Environment,
             Self::Read(_) | Self::RunFile(_) | Self::Compare(_) => Exit::Usage,
             _ => Exit::Environment,
         }

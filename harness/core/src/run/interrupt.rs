@@ -46,6 +46,14 @@ impl Interrupts {
     }
 }
 
+/// Has a file beyond `ulimit -f` fail with its error, which is told, instead
+/// of killing this process and its workers (setrlimit(2)).
+pub fn ignore_file_size() {
+    // SAFETY: no handler is installed, so that none has to be safe; the
+    // signal is nobody else's in this process.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 fn is_ignored(signal: i32) -> bool {
     // SAFETY: sigaction is plain data, for which all zeros is a value.
     let mut now: libc::sigaction = unsafe { std::mem::zeroed() };

@@ -22,5 +22,6 @@ mod resume;
 mod rows;
 pub mod runner;
 mod session;
+mod tally;
 mod time;
 pub mod worker;

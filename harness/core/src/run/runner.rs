@@ -8,6 +8,7 @@ use std::{
 
 use results::{
     compare::{self, Derived},
+    reader::read_metrics,
     schema::{Part, RunFile},
     writer::{Repaired, RunDirectory, RunWriter, write_compare},
 };
@@ -18,13 +19,15 @@ use super::{
     exit::Exit,
     filter,
     host::{Host, Stamp},
-    interrupt::Interrupts,
+    interrupt::{self, Interrupts},
     journal::Journal,
     options::RunOptions,
+    output::tell,
     plan::{self, Planned},
     progress::Progress,
     resume::Done,
-    session::{Stage, Tally, to_come},
+    session::{Stage, to_come},
+    tally::Tally,
     time,
 };
 use crate::{
@@ -128,7 +131,9 @@ pub fn run(
     let diagnosis =
         diagnose(suites, &planned, options, &host, destination.root());
     check_fitness(options, &diagnosis)?;
-    let directory = directory::open(options, destination, &host)?;
+    // Before there is a directory: no request to stop leaves half of one.
+    let interrupts = Interrupts::listen().map_err(RunError::Signals)?;
+    let (directory, mut file) = directory::open(options, destination, &host)?;
     let part = Part {
         suites: suite_ids(&planned, suites),
         plan: plan::record(&planned, suites, options),
@@ -138,11 +143,15 @@ pub fn run(
         finished_at_utc: None,
         interrupted: false,
     };
-    let mut file = RunFile::read(directory.path())?;
     file.parts.push(part);
     let diagnosis = doctor::record(&mut file, diagnosis);
-    file.write(directory.path())?;
-    let job = Job { suites, host: &host, planned, options, diagnosis };
+    if let Err(error) = file.write(directory.path()) {
+        // Of use to nobody without it. One that holds anything stays.
+        let _ = std::fs::remove_dir(directory.path());
+        return Err(error.into());
+    }
+    let job =
+        Job { suites, host: &host, planned, options, diagnosis, interrupts };
     let opened = RunWriter::open(directory)?;
     job.execute(opened, file, &Done::nothing(), progress)
 }
@@ -173,7 +182,7 @@ pub fn resume(
     let Some(last) = file.parts.last_mut() else {
         return Err(RunError::ForeignPlan {
             directory: path.to_owned(),
-            reason: "it has no parts".to_owned(),
+            reason: "nothing was measured; delete it".to_owned(),
         });
     };
     last.interrupted = false;
@@ -187,6 +196,7 @@ pub fn resume(
             reason: "experiments or CPUs are not what they were".to_owned(),
         });
     }
+    let interrupts = Interrupts::listen().map_err(RunError::Signals)?;
     // From here on it is locked: nothing of a run that is still going on is
     // changed.
     let opened = RunWriter::open(directory)?;
@@ -196,17 +206,22 @@ pub fn resume(
     let diagnosis = doctor::record(&mut file, now);
     file.write(path)?;
     let options = &options;
-    let job = Job { suites, host: &host, planned, options, diagnosis };
+    let job =
+        Job { suites, host: &host, planned, options, diagnosis, interrupts };
     job.execute(opened, file, &done, progress)
 }
 
 /// Removes what processes that were killed had to leave, and takes what
 /// locked memory this process may have; its workers inherit that.
 fn prepare_process() {
+    interrupt::ignore_file_size();
     // Where it is refused, those who need more say how to get it.
     let _ = raise_memlock_limit();
     for path in Journal::of_this_user().sweep() {
-        eprintln!("removed {}, left by a run that was killed", path.display());
+        tell(format_args!(
+            "removed {}, left by a run that was killed",
+            path.display()
+        ));
     }
 }
 
@@ -344,6 +359,7 @@ struct Job<'a> {
     planned: Vec<Planned>,
     options: &'a RunOptions,
     diagnosis: Diagnosis,
+    interrupts: Interrupts,
 }
 
 impl Job<'_> {
@@ -356,7 +372,6 @@ impl Job<'_> {
     ) -> Result<Report, RunError> {
         let path = writer.directory().path().to_owned();
         let run_number = number_of(writer.directory().run_id());
-        let interrupts = Interrupts::listen().map_err(RunError::Signals)?;
         let trials = count_trials(&self.planned, self.options, done);
         let mut progress = progress.unwrap_or_default();
         let each = Duration::from_nanos(plan::trial_ns(self.options));
@@ -383,7 +398,7 @@ impl Job<'_> {
             host: self.host,
             run_number,
             done,
-            interrupts: &interrupts,
+            interrupts: &self.interrupts,
             writer: &mut writer,
             progress: &mut progress,
             tally: &mut tally,
@@ -401,9 +416,11 @@ impl Job<'_> {
             part.finished_at_utc = Some(time::rfc3339(time::since_epoch()));
         }
         file.targets.append(&mut tally.targets);
-        file.write(&path)?;
+        file.metric_rows = Some(read_metrics(&path)?.count() as u64);
         let (derived, _) = compare::derive_directory(&path)?;
         write_compare(&path, &derived.rows)?;
+        // Last: a run that says it ended has its verdicts.
+        file.write(&path)?;
         let (exit, notes) = conclude(&tally, &path, self.options);
         Ok(Report {
             directory: path,

@@ -15,13 +15,15 @@ use super::{
     plan::{Planned, Slot},
     progress::Progress,
     resume::{Done, ExperimentDone},
-    rows, time,
+    rows,
+    tally::Tally,
+    time,
 };
 use crate::{
     measure::trial::TrialSpec,
     suite::{
-        Availability, Experiment, ProbeRequest, Refusal, Role, Session,
-        SessionRequest, Suite, Variant,
+        Availability, Experiment, ProbeRequest, Role, Session, SessionRequest,
+        Suite, Variant,
     },
 };
 
@@ -49,29 +51,6 @@ pub struct Stage<'a> {
     pub progress: &'a mut Progress,
     /// What happened that decides the exit code.
     pub tally: &'a mut Tally,
-}
-
-/// What decides the exit code.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Trials that measured something.
-    pub measured: usize,
-    /// Trials that returned wrong data.
-    pub wrong: usize,
-    /// Experiments left with blocks that are not valid.
-    pub unfinished: Vec<String>,
-    /// Variants that did nothing but fail, and experiments that were begun
-    /// and could not be gone on with; each with its reason.
-    pub given_up: Vec<String>,
-    /// Variants and experiments that were skipped.
-    pub skipped: usize,
-    /// Targets that were refused to a suite, or to an experiment that was
-    /// asked for.
-    pub refusals: Vec<Refusal>,
-    /// What was found of each target.
-    pub targets: Vec<TargetFacts>,
-    /// Ended by Ctrl-C.
-    pub interrupted: bool,
 }
 
 impl Stage<'_> {
@@ -267,6 +246,21 @@ impl Stage<'_> {
         }
         if !done.skipped.is_empty() {
             return Ok(available);
+        }
+        let variants = &experiment.variants;
+        if !is_worth_running(variants, available.iter().map(|i| &variants[*i]))
+        {
+            // What could run and will not is told as well.
+            let has_baseline =
+                available.iter().any(|i| variants[*i].role == Role::Baseline);
+            let reason = match has_baseline {
+                true => "nothing that it could be compared with runs here",
+                false => "the baseline does not run here",
+            };
+            let remedy = "see the reasons of the others";
+            missing.extend(
+                available.drain(..).map(|i| (i, reason.into(), remedy.into())),
+            );
         }
         self.tally.skipped += missing.len();
         let mut rows = self.writer.block();
