@@ -93,9 +93,7 @@ fn measure(variant: &Variant, trial: &Trial, name: &str) -> Outcome {
         match result {
             Ok(outcome) if outcome.ops() > 0 => return outcome,
             Ok(_) => eprintln!("{name}: nothing in the window, once more"),
-            Err(TrialError::Setup(reason))
-                if reason.contains("a longer warm-up may help") =>
-            {
+            Err(TrialError::Unready(reason)) => {
                 eprintln!("{name}: {reason}; once more");
             }
             Err(error) => panic!("{name}: {error}"),

@@ -9,7 +9,8 @@ fn peak_kib(blocks: u32) -> (i64, usize) {
     let directory = scratch();
     let root = directory.path().join("results");
     let blocks = format!("blocks={blocks}");
-    let mut command = command(&root, "good", &[&blocks, "window_ms=2"]);
+    let mut command =
+        command(&root, "good", &[&blocks, "warmup_ms=2", "window_ms=2"]);
     #[expect(clippy::zombie_processes, reason = "wait4 waits for it below")]
     let child = command
         .stdout(std::process::Stdio::null())

@@ -339,7 +339,7 @@ fn open_and_observe(
     let (cost, signals) = observer.close();
     gate.observed.store(true, Ordering::Release);
     if running < shape.threads {
-        return Err(TrialError::setup(format!(
+        return Err(TrialError::Unready(format!(
             "only {running} of {} threads had completed a round when the \
              window opened; a longer warm-up may help",
             shape.threads

@@ -153,14 +153,21 @@ mod tests {
     #[test]
     fn agrees_with_the_kernel_over_a_sleep() {
         let clock = Clock::calibrate(&Root::system());
-        let (start, kernel) = (clock.now_ns(), monotonic_ns());
-        std::thread::sleep(std::time::Duration::from_millis(30));
-        let (end, kernel_end) = (clock.now_ns(), monotonic_ns());
-        let measured = (end - start) as f64;
-        let expected = (kernel_end - kernel) as f64;
-        // A pre-emption between the two reads can shift them; 5 % would be a
-        // wrong scale.
-        assert!((measured / expected - 1.0).abs() < 0.05);
+        // A pre-emption between two reads shifts one of them, once; a wrong
+        // scale is wrong by as much each time.
+        let mut off = Vec::new();
+        for slept_ms in [30, 60, 120, 240, 480] {
+            let (start, kernel) = (clock.now_ns(), monotonic_ns());
+            std::thread::sleep(std::time::Duration::from_millis(slept_ms));
+            let (end, kernel_end) = (clock.now_ns(), monotonic_ns());
+            let measured = (end - start) as f64;
+            let expected = (kernel_end - kernel) as f64;
+            off.push((measured / expected - 1.0).abs());
+            if off.iter().any(|off| *off < 0.05) {
+                return;
+            }
+        }
+        panic!("off by these shares: {off:?}");
     }
 
     #[test]

@@ -303,6 +303,9 @@ pub enum TrialError {
     /// The trial could not be set up.
     #[error("{0}")]
     Setup(String),
+    /// A thread got no CPU in time: the machine was busy, nothing failed.
+    #[error("{0}")]
+    Unready(String),
 }
 
 impl TrialError {

@@ -85,6 +85,7 @@ pub fn push(
             row.worker_pid = Some(*pid);
             row.status = match error {
                 TrialError::Wrong(_) => Status::Wrong,
+                TrialError::Unready(_) => Status::Invalid,
                 _ => Status::Error,
             };
             row.reasons = one_reason(&error.to_string());

@@ -139,3 +139,24 @@ pub fn check_text(directory: &Path) -> String {
         report.problems.join("\n")
     }
 }
+
+/// The processes that a process has started; CONFIG_PROC_CHILDREN, with which
+/// the kernel would list them, is not on everywhere.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let parent = pid.to_string();
+    let is_child = |stat: &str| {
+        // State and parent follow the name in parentheses (proc_pid_stat(5)).
+        let rest = stat.rsplit_once(')').map(|(_, rest)| rest);
+        rest.and_then(|rest| rest.split_whitespace().nth(1))
+            == Some(parent.as_str())
+    };
+    std::fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .filter_map(|entry| {
+            let child = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat"));
+            is_child(&stat.ok()?).then_some(child)
+        })
+        .collect()
+}
