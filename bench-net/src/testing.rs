@@ -88,19 +88,41 @@ pub(crate) fn with_lab(check: impl FnOnce(Lab)) {
 }
 
 /// The same for a check that makes its own.
-pub(crate) fn in_child(check: impl FnOnce() -> Result<(), LabError>) {
-    const SKIPPED: &str = "SKIPPED: ";
+/// Whether the check was made.
+pub(crate) fn in_child(check: impl FnOnce() -> Result<(), LabError>) -> bool {
     let said = child::run(|| match check() {
         Ok(()) => Vec::new(),
-        Err(error @ LabError::UserNamespace { .. }) => {
-            format!("{SKIPPED}{error}").into_bytes()
-        }
+        Err(error) if is_lack(&error) => error.to_string().into_bytes(),
         Err(error) => panic!("{error}; {}", error.remedy()),
     });
-    match said {
-        Ok(said) if said.is_empty() => {}
-        Ok(said) => eprintln!("{}", String::from_utf8_lossy(&said)),
-        Err(error) => panic!("{error}"),
+    let said = said.unwrap_or_else(|error| panic!("{error}"));
+    if !said.is_empty() {
+        eprintln!("SKIPPED: {}", String::from_utf8_lossy(&said));
+    }
+    said.is_empty()
+}
+
+/// Whether this user can have a lab on this machine; if not, says why.
+pub(crate) fn can_have_lab() -> bool {
+    in_child(|| Lab::new(&LabSpec::default(), &Wire::Veth).map(drop))
+}
+
+/// What the machine does not have or does not allow, as in a container. All
+/// else is a fault of the lab.
+fn is_lack(error: &LabError) -> bool {
+    match error {
+        LabError::UserNamespace { .. }
+        | LabError::NetworkNamespace { .. }
+        | LabError::NoVeth(_)
+        | LabError::NoIp { .. } => true,
+        LabError::Enter(source)
+        | LabError::Netlink { source, .. }
+        | LabError::Ethtool { source, .. }
+        | LabError::File { source, .. } => matches!(
+            source.raw_os_error(),
+            Some(libc::EPERM | libc::EACCES | libc::EROFS | libc::EAFNOSUPPORT)
+        ),
+        _ => false,
     }
 }
 
