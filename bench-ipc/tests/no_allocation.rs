@@ -19,7 +19,7 @@ use harness::{
     load::closed::{self, Work},
     measure::{
         recorder::Recorder,
-        trial::{Evidence, TrialError},
+        trial::{Evidence, Outcome, Trial, TrialError},
     },
     suite::Params,
 };
@@ -99,14 +99,38 @@ impl<W: Work> Work for Watched<W> {
         let mut evidence = self.work.finish()?;
         let allocations = self.after_latest - self.after_first;
         evidence.prove("allocations", allocations);
-        evidence.prove("several_rounds", self.rounds > 10);
+        evidence.prove("rounds", self.rounds);
         Ok(evidence)
     }
 }
 
-fn proves(evidence: &Evidence, key: &str, value: &str) {
+fn proof<'a>(evidence: &'a Evidence, key: &str) -> &'a str {
     let found = evidence.path.iter().find(|(k, _)| k == key);
-    assert_eq!(found.map(|(_, v)| v.as_str()), Some(value), "{key}");
+    found.map(|(_, value)| value.as_str()).expect(key)
+}
+
+/// In no window was anything allocated, and one had several rounds: beside
+/// programs that compute, two threads that spin may need a time slice each.
+fn allocates_nothing(
+    trial: &mut Trial,
+    worker: impl Fn(&Trial) -> Result<Outcome, TrialError>,
+) {
+    for _ in 0..6 {
+        match worker(trial) {
+            Ok(outcome) => {
+                assert_eq!(proof(&outcome.evidence, "allocations"), "0");
+                let rounds = proof(&outcome.evidence, "rounds").parse::<u64>();
+                if rounds.expect("a number") > 10 {
+                    return;
+                }
+            }
+            Err(TrialError::Unready(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        trial.spec.warmup_ns *= 3;
+        trial.spec.window_ns *= 3;
+    }
+    panic!("ten rounds at most in each of six windows");
 }
 
 #[test]
@@ -115,23 +139,21 @@ fn rounds_of_our_ring_allocate_nothing() {
     OBSERVES.set(true);
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     let params = Params::new().with("op_bytes", 8).with("capacity", 1_024);
-    let trial = common::trial("ipc/test", &params, "ring", &cpus);
+    let mut trial = common::trial("ipc/test", &params, "ring", &cpus);
 
     let shape = ping_pong::shape::<TwoWay<Ring>, 1>();
-    let outcome = closed::run(&trial, shape, |place| {
-        Pinger::<TwoWay<Ring>, 1>::start(&trial, place).map(Watched::new)
-    })
-    .expect("ping-pong");
-    proves(&outcome.evidence, "allocations", "0");
-    proves(&outcome.evidence, "several_rounds", "true");
+    allocates_nothing(&mut trial, |trial| {
+        closed::run(trial, shape, |place| {
+            Pinger::<TwoWay<Ring>, 1>::start(trial, place).map(Watched::new)
+        })
+    });
 
     let shape = stream::shape::<1>(&trial).expect("capacity");
-    let outcome = closed::run(&trial, shape, |_| {
-        Drain::<Ring, 1>::start(&trial).map(Watched::new)
-    })
-    .expect("stream");
-    proves(&outcome.evidence, "allocations", "0");
-    proves(&outcome.evidence, "several_rounds", "true");
+    allocates_nothing(&mut trial, |trial| {
+        closed::run(trial, shape, |_| {
+            Drain::<Ring, 1>::start(trial).map(Watched::new)
+        })
+    });
 
     // The counter counts: setting up does allocate.
     assert!(ALLOCATIONS.load(Ordering::Relaxed) > before);

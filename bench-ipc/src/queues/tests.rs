@@ -2,7 +2,11 @@
 //! size, and no waiting for an end that is gone.
 
 use std::{
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -103,13 +107,20 @@ fn receiver_goes_first<Q: Queue>() {
     let waiter = Waiter::new(Wait::Spin, &lifeline);
     let (mut sender, receiver) = Q::open::<8>(CAPACITY, &waiter).expect("open");
     let sent = within(move || {
+        let so_far = Arc::new(AtomicU64::new(0));
+        let filled = Arc::clone(&so_far);
         let filling = thread::spawn(move || {
             let mut sent = 0;
             while sent < 100_000 && sender.send(message(sent)).is_ok() {
                 sent += 1;
+                filled.store(sent, Ordering::Relaxed);
             }
             sent
         });
+        while so_far.load(Ordering::Relaxed) < CAPACITY as u64 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // It waits for room by now, most likely; any instant must do.
         thread::sleep(Duration::from_millis(20));
         drop(receiver);
         lifeline.cut();
