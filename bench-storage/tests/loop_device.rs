@@ -7,8 +7,8 @@ use std::{path::Path, process::Command};
 
 use bench_storage::target::{Contents, prepare_sized};
 use support::{
-    alone, experiment, foreign_file, proof, real_directory, request, run_on,
-    skip, target_of, variant,
+    alone, available, experiment, foreign_file, proof, real_directory, request,
+    run_on, run_seen, skip, target_of, variant,
 };
 
 /// A read-only loop device, detached at the end.
@@ -63,13 +63,12 @@ fn a_loop_device_is_read_and_never_written() {
     let experiment =
         experiment("storage/randread-4k depth=32 op_bytes=4096 pattern=random");
     for id in ["pread-pool", "uring", "uring-fixed"] {
-        if id != "pread-pool" && io_uring::IoUring::new(2).is_err() {
-            skip("no io_uring");
+        let variant = variant(&experiment, id);
+        if !available(&experiment, &variant, &session.target()) {
             continue;
         }
-        let variant = variant(&experiment, id);
-        let outcome = run_on(&variant, &experiment.params, &target, 200)
-            .expect("it runs");
+        let outcome = run_seen(&variant, &experiment.params, &target, 200);
+        let Some(outcome) = outcome else { continue };
         assert!(outcome.ops() > 0);
         assert_eq!(proof(&outcome, "direct"), Some("yes"), "{id}");
         assert!(outcome.evidence.checksummed_ops > 0, "{id}");

@@ -10,7 +10,9 @@ use std::{
 
 use bench_storage::{SUITE, target::prepare_sized};
 use harness::suite::{Refusal, RefusalKind};
-use support::{TARGET_BYTES, foreign_file, real_directory, request, skip};
+use support::{
+    TARGET_BYTES, foreign_file, is_tmpfs, real_directory, request, skip,
+};
 
 /// Both entry points must refuse alike.
 fn refused(target: &Path) -> Refusal {
@@ -45,8 +47,7 @@ fn as_nobody<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 #[test]
 fn memory_file_systems() {
     let shm = Path::new("/dev/shm");
-    if !shm.is_dir() {
-        skip("no /dev/shm");
+    if !is_tmpfs(shm) {
         return;
     }
     let refusal = refused(shm);
@@ -54,10 +55,10 @@ fn memory_file_systems() {
     assert!(refusal.what.contains("tmpfs (mounted at /dev/shm)"));
     assert!(refusal.remedy.contains("--target DIR"), "{refusal}");
 
-    let path = shm.join(format!("bench-storage-{}", std::process::id()));
-    std::fs::write(&path, vec![1; 64 << 20]).expect("write");
-    let refusal = refused(&path);
-    std::fs::remove_file(&path).expect("remove");
+    // Its length alone: a container may have 64 MiB there in all.
+    let file = tempfile::NamedTempFile::new_in(shm).expect("a file");
+    file.as_file().set_len(64 << 20).expect("its length");
+    let refusal = refused(file.path());
     assert_eq!(refusal.kind, RefusalKind::Environment);
     assert!(refusal.what.contains("tmpfs"), "{refusal}");
 }

@@ -22,7 +22,10 @@ use harness::{
         clock::Clock,
         trial::{Outcome, Trial, TrialError, TrialSpec},
     },
-    suite::{Experiment, Params, Session, SessionRequest, Suite, Variant},
+    suite::{
+        Availability, Experiment, Forecast, Params, ProbeRequest, RefusalKind,
+        Session, SessionRequest, Suite, Variant,
+    },
 };
 
 /// Size of created targets in tests.
@@ -167,6 +170,67 @@ pub fn run_on(
 ) -> Result<Outcome, TrialError> {
     let target = serde_json::to_value(target).expect("json");
     (variant.worker)(&trial(params, target, cpus(2), window_ms))
+}
+
+/// Whether a variant can run here, on this target; if not, says why.
+pub fn available(
+    experiment: &Experiment,
+    variant: &Variant,
+    target: &serde_json::Value,
+) -> bool {
+    let probe =
+        ProbeRequest { params: &experiment.params, cpus: &cpus(2), target };
+    match (variant.probe)(&probe) {
+        Availability::Available => true,
+        Availability::Unavailable { reason, remedy } => {
+            assert!(!reason.is_empty() && !remedy.is_empty());
+            skip(&format!("{}: {reason}; {remedy}", variant.id));
+            false
+        }
+    }
+}
+
+/// Runs a variant until it was seen what storage read: beside other load a
+/// look may be late and ops come in bursts. `None`, and loudly, if never.
+pub fn run_seen(
+    variant: &Variant,
+    params: &Params,
+    target: &Target,
+    window_ms: u64,
+) -> Option<Outcome> {
+    for attempt in 1..=5 {
+        match run_on(variant, params, target, window_ms * attempt) {
+            Ok(outcome) if proof(&outcome, "direct") != Some("unknown") => {
+                return Some(outcome);
+            }
+            Ok(_) | Err(TrialError::Unready(_)) => {}
+            Err(error) => panic!("{}: {error}", variant.id),
+        }
+    }
+    skip(&format!("{}: too busy here to see what storage read", variant.id));
+    None
+}
+
+/// Whether this is a directory of a tmpfs; if not, says so.
+pub fn is_tmpfs(path: &Path) -> bool {
+    let found = filesystem_of(&Root::system(), path)
+        .is_some_and(|found| found.kind == "tmpfs");
+    if !found {
+        skip(&format!("{} is no tmpfs", path.display()));
+    }
+    found
+}
+
+/// What a forecast says, or a loud skip where the machine has no room for it.
+pub fn forecast(request: &SessionRequest) -> Option<Forecast> {
+    match (SUITE.forecast)(request) {
+        Ok(forecast) => Some(forecast),
+        Err(refusal) => {
+            assert_eq!(refusal.kind, RefusalKind::Environment, "{refusal}");
+            skip(&refusal.to_string());
+            None
+        }
+    }
 }
 
 /// What was proven under this key.
