@@ -6,6 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use harness::{
+    machine::{Root, allowed_cpus, filesystem_of},
+    suite::{RefusalKind, SessionRequest},
+};
+
 const BYPASS: &str = env!("CARGO_BIN_EXE_bypass");
 
 fn bypass(arguments: &[&str]) -> Output {
@@ -41,16 +46,22 @@ fn short(root: &Path) -> Command {
 
 #[test]
 fn list_names_every_suite_and_starts_fast() {
-    let begun = Instant::now();
+    // 5 ms here; the bound is for a debug build, and a busy machine gets
+    // another try.
+    let mut took = Vec::new();
+    let is_fast = (0..5).any(|_| {
+        let begun = Instant::now();
+        bypass(&["list"]);
+        took.push(begun.elapsed());
+        begun.elapsed() < Duration::from_secs(2)
+    });
+    assert!(is_fast, "{took:?}");
     let output = bypass(&["list"]);
-    let took = begun.elapsed();
     assert_eq!(output.status.code(), Some(0));
     let list = text(&output.stdout);
     for id in ["storage/randread-4k", "ipc/ping-pong", "ipc/spsc-stream"] {
         assert!(list.contains(id), "{id}");
     }
-    // 5 ms here; the bound is for a debug build on a busy machine.
-    assert!(took < Duration::from_secs(2), "{took:?}");
     let json = bypass(&["list", "--json"]);
     let value: serde_json::Value =
         serde_json::from_slice(&json.stdout).expect("JSON");
@@ -113,6 +124,28 @@ fn usage_errors_name_the_word_and_end_with_2() {
     }
 }
 
+/// Whether the suite would write a target where a run without `--target`
+/// would, beside its results; if not, says why.
+fn has_room_for_a_target() -> bool {
+    let request = SessionRequest {
+        target: None,
+        default_directory: env!("CARGO_TARGET_TMPDIR").into(),
+        seed: 1,
+        run_id: 1,
+        experiments: Vec::new(),
+        allow_destroy: None,
+        interfaces: None,
+    };
+    match (bench_storage::SUITE.forecast)(&request) {
+        Ok(_) => true,
+        Err(refusal) => {
+            assert_eq!(refusal.kind, RefusalKind::Environment, "{refusal}");
+            eprintln!("SKIPPED: {refusal}");
+            false
+        }
+    }
+}
+
 #[test]
 fn a_dry_run_tells_and_changes_nothing() {
     let directory = scratch();
@@ -124,7 +157,9 @@ fn a_dry_run_tells_and_changes_nothing() {
         .expect("bypass");
     let plan = text(&output.stdout);
     assert!(plan.contains("trials of"), "{plan}");
-    assert!(plan.contains("storage: writes"), "{plan}");
+    if has_room_for_a_target() {
+        assert!(plan.contains("storage: writes"), "{plan}");
+    }
     assert!(!root.exists());
 }
 
@@ -197,8 +232,9 @@ fn a_run_file_without_room_ends_with_3_and_leaves_nothing() {
 
 #[test]
 fn a_tmpfs_target_is_refused_with_3() {
-    if !Path::new("/dev/shm").is_dir() {
-        eprintln!("SKIPPED: no /dev/shm here");
+    let shm = filesystem_of(&Root::system(), Path::new("/dev/shm"));
+    if shm.is_none_or(|found| found.kind != "tmpfs") {
+        eprintln!("SKIPPED: no tmpfs at /dev/shm here");
         return;
     }
     let directory = scratch();
@@ -215,8 +251,10 @@ fn a_tmpfs_target_is_refused_with_3() {
 #[test]
 fn one_cpu_skips_what_needs_two_and_says_so() {
     let directory = scratch();
+    let allowed = allowed_cpus().expect("mask");
+    let first = allowed.iter().next().expect("a CPU").to_string();
     let output = Command::new("taskset")
-        .args(["-c", "0", BYPASS, "run", "--quick", "ipc/ping-pong/ring"])
+        .args(["-c", &first, BYPASS, "run", "--quick", "ipc/ping-pong/ring"])
         .arg("--results")
         .arg(directory.path())
         .output();
@@ -279,7 +317,9 @@ fn no_home_is_no_problem() {
         .env_clear()
         .output()
         .expect("bypass");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let expected = if has_room_for_a_target() { 0 } else { 3 };
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(expected), "{said}");
 }
 
 #[test]
@@ -316,6 +356,16 @@ fn devices() -> Vec<serde_json::Value> {
     serde_json::from_slice(&output.stdout).expect("a JSON array")
 }
 
+/// Those that can be opened by name: a container lists the host's devices,
+/// and has no nodes of them.
+fn devices_with_nodes() -> Vec<serde_json::Value> {
+    let mut found = devices();
+    found.retain(|device| {
+        device["path"].as_str().is_some_and(|path| Path::new(path).exists())
+    });
+    found
+}
+
 #[test]
 fn each_device_has_a_word_or_a_reason() {
     let output = bypass(&["list", "--devices"]);
@@ -333,7 +383,7 @@ fn each_device_has_a_word_or_a_reason() {
 
 #[test]
 fn a_device_that_may_not_be_written_ends_with_5_whatever_is_said() {
-    let found = devices();
+    let found = devices_with_nodes();
     let unsafe_one = found.iter().find(|d| d["allow_destroy"].is_null());
     let Some(path) = unsafe_one.and_then(|device| device["path"].as_str())
     else {
@@ -405,7 +455,7 @@ fn a_run_is_resumed_with_the_word_of_its_device() {
 
 #[test]
 fn a_refused_device_ends_with_5_though_others_are_measured() {
-    let found = devices();
+    let found = devices_with_nodes();
     let unsafe_one = found.iter().find(|device| {
         device["allow_destroy"].is_null() && device["no_read"].is_null()
     });

@@ -16,7 +16,7 @@ use harness::{
         trial::{Outcome, Reply, TrialSpec},
     },
     run::{filter::select, worker::WORKER_WORD},
-    suite::{Session, SessionRequest, Suite},
+    suite::{Availability, ProbeRequest, Session, SessionRequest, Suite},
 };
 
 const BYPASS: &str = env!("CARGO_BIN_EXE_bypass");
@@ -71,12 +71,15 @@ fn loop_of<'a>(threads: &'a [Vec<String>], own: &str) -> &'a [String] {
     &calls[first..first + length.expect("the end of the loop")]
 }
 
-fn is_here(program: &str) -> bool {
-    let found = Command::new(program).arg("-V").output().is_ok();
-    if !found {
-        eprintln!("SKIPPED: no {program} here; apt-get install {program}");
-    }
-    found
+/// Whether strace is here and may trace: a container may forbid ptrace(2).
+fn can_trace() -> bool {
+    let said = match Command::new("strace").args(["-qq", "true"]).output() {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => format!("{error}; apt-get install strace"),
+    };
+    eprintln!("SKIPPED: strace: {said}");
+    false
 }
 
 fn spec(
@@ -92,6 +95,16 @@ fn spec(
     let cpus: Vec<_> = allowed_cpus().expect("mask").iter().take(2).collect();
     if cpus.len() < 2 {
         eprintln!("SKIPPED: needs 2 CPUs");
+        return None;
+    }
+    let request = ProbeRequest {
+        params: &experiment.params,
+        cpus: &cpus,
+        target: &target,
+    };
+    let probe = experiment.variant(variant).expect(variant).probe;
+    if let Availability::Unavailable { reason, remedy } = probe(&request) {
+        eprintln!("SKIPPED: {variant}: {reason}; {remedy}");
         return None;
     }
     Some(TrialSpec {
@@ -135,7 +148,7 @@ fn created() -> Option<Box<dyn Session>> {
 
 #[test]
 fn storage_variants_make_only_their_own_calls() {
-    if !is_here("strace") {
+    if !can_trace() {
         return;
     }
     let Some(session) = created() else { return };
@@ -147,13 +160,15 @@ fn storage_variants_make_only_their_own_calls() {
         let Some(spec) =
             spec(&bench_storage::SUITE, &filters, variant, session.target())
         else {
-            return;
+            continue;
         };
         let directory = tempfile::tempdir().expect("temporary directory");
         let (outcome, threads) = traced(&spec, directory.path());
         let calls = loop_of(&threads, own);
-        assert!(calls.len() > 100, "{variant}: {} calls", calls.len());
-        let foreign: Vec<_> = calls.iter().filter(|c| *c != own).collect();
+        assert!(calls.len() > 10, "{variant}: {} calls", calls.len());
+        // Where the vDSO has no clock, reading it is a call, of the harness.
+        let is_foreign = |c: &&String| *c != own && *c != "clock_gettime";
+        let foreign: Vec<_> = calls.iter().filter(is_foreign).collect();
         assert!(foreign.is_empty(), "{variant}: {foreign:?}");
         assert!(outcome.ops() > 0);
     }
@@ -161,10 +176,10 @@ fn storage_variants_make_only_their_own_calls() {
 
 #[test]
 fn a_polled_ring_makes_none_at_all() {
-    if !is_here("strace") {
+    if !can_trace() {
         return;
     }
-    let Some(spec) = spec(
+    let Some(mut spec) = spec(
         &bench_ipc::SUITE,
         &["ping-pong", "op_bytes=8"],
         "ring",
@@ -172,9 +187,16 @@ fn a_polled_ring_makes_none_at_all() {
     ) else {
         return;
     };
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let (outcome, threads) = traced(&spec, directory.path());
-    assert!(outcome.ops() > 20_000, "{}", outcome.ops());
+    // Beside programs that compute, the two may need a time slice for each
+    // round trip: many of them are what is looked at, not how fast they are.
+    let found = (0..4).find_map(|_| {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let (outcome, threads) = traced(&spec, directory.path());
+        spec.warmup_ns *= 3;
+        spec.window_ns *= 3;
+        (outcome.ops() > 20_000).then_some(threads)
+    });
+    let threads = found.expect("20,000 round trips, in 5 s at the latest");
     // The first thread starts the program and looks at /proc while it waits.
     let others = threads
         .iter()

@@ -142,7 +142,6 @@ fn killed(filter: &str) {
         .prefix("bypass kill ")
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
         .expect("temporary directory");
-    let before = interfaces();
     let mut runner = start(filter, directory.path());
     let worker = match wait_for_worker(&mut runner) {
         Ok(worker) => worker,
@@ -169,6 +168,6 @@ fn killed(filter: &str) {
         assert!(begun.elapsed() < PATIENCE, "{worker:?} is still there");
         thread::sleep(PAUSE);
     }
-    assert_eq!(interfaces(), before);
+    // Others may come and go, such as a container's.
     assert!(!interfaces().iter().any(|name| name.starts_with("bypass-")));
 }

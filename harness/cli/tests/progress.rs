@@ -16,7 +16,9 @@ fn run(root: &Path, more: &[&str]) -> Command {
         .args(["--window", "20ms", "--warmup", "20ms"])
         .args(more)
         .arg("--results")
-        .arg(root)
+        .arg(root.join("results"))
+        // What an earlier run of this user left would be told of.
+        .env("XDG_STATE_HOME", root.join("state"))
         .env_remove("NO_COLOR")
         .env("TERM", "xterm")
         .stdin(Stdio::null())
