@@ -80,7 +80,7 @@ fn run(suite: &'static str, time: fn(&mut Kernels)) -> Result<(), RunError> {
     if !is_bench || kernels.rows.is_empty() {
         return Ok(());
     }
-    let directory =
+    let (directory, _) =
         directory::open(&bench::options(), &bench::destination(), &host)?;
     let cpus = cpu.map(CpuSet::single).unwrap_or_default().to_string();
     for row in &mut kernels.rows {
