@@ -83,6 +83,10 @@ impl Stage<'_> {
     ) -> Result<(), WriteError> {
         let suite = &self.suites[index];
         if experiments.iter().all(|p| self.is_complete(session, p)) {
+            for planned in experiments {
+                let done = self.done_of(session, planned);
+                self.tell_given_up(&planned.experiment, &done);
+            }
             return Ok(());
         }
         let request = SessionRequest {
