@@ -12,6 +12,8 @@ const STORAGE_SHARE_MIN: f64 = 0.95;
 /// wait for a CPU. As many bytes as go through in that time may be missing.
 const LOOK_SLACK_NS: f64 = 20e6;
 
+/// Looks further apart than this many windows do not prove that all was read.
+const SEEN_WINDOWS_MAX: f64 = 1.5;
 /// io-wq workers may take this much CPU time per op: a request in hundreds
 /// waits for a lock or a free tag and is handed over, which takes some 15 µs.
 const IO_WQ_NS_PER_OP_MAX: f64 = 150.0;
@@ -93,7 +95,7 @@ pub fn judge_mapped(outcome: &mut Outcome, source: &Source) {
         value: per_op,
     });
     outcome.evidence.prove("major_faults_per_op", format!("{per_op:.2}"));
-    let all = MAJOR_FAULTS_PER_OP_MIN * seen.expected;
+    let all = MAJOR_FAULTS_PER_OP_MIN * seen.least;
     if faults as f64 + seen.missed < all {
         outcome.evidence.degraded.push(format!(
             "{per_op:.2} major page faults per op: the page cache answered \
@@ -212,13 +214,9 @@ struct Storage {
 /// than they may have missed.
 fn storage(outcome: &Outcome) -> Option<Storage> {
     let op_bytes = outcome.shape.op_bytes as f64;
-    let storage = outcome.signals.storage_read_bytes? as f64 / op_bytes;
-    let SeenOps { expected, missed } = SeenOps::of(outcome)?;
-    // Looks that came too late prove nothing either way.
-    (expected > missed).then(|| Storage {
-        percent: (100.0 * storage / expected).min(100.0),
-        is_all: storage + missed >= STORAGE_SHARE_MIN * expected,
-    })
+    let read = outcome.signals.storage_read_bytes? as f64 / op_bytes;
+    let windows = outcome.signals.seen_ns as f64 / outcome.window_ns as f64;
+    SeenOps::of(outcome)?.brought_by(read, windows)
 }
 
 /// The ops between the two looks that were taken around the window.
@@ -226,6 +224,9 @@ fn storage(outcome: &Outcome) -> Option<Storage> {
 struct SeenOps {
     /// As many as that time has at the window's rate.
     expected: f64,
+    /// Those of the window alone, where the looks lie outside it: a load that
+    /// was kept off its CPUs there did less than the window's rate.
+    least: f64,
     /// How many fewer there may have been.
     missed: f64,
 }
@@ -237,7 +238,21 @@ impl SeenOps {
         let expected = outcome.ops() as f64 * seen;
         let peak = outcome.slices.iter().copied().max().unwrap_or(0) as f64;
         let missed = peak * LOOK_SLACK_NS / outcome.slice_ns as f64;
-        (expected > 0.0).then_some(Self { expected, missed })
+        let least = outcome.ops() as f64 * seen.min(1.0);
+        (expected > 0.0).then_some(Self { expected, least, missed })
+    }
+
+    /// What storage read of them: as many as `read` in so many windows.
+    fn brought_by(self, read: f64, windows: f64) -> Option<Storage> {
+        let is_all = read + self.missed >= STORAGE_SHARE_MIN * self.least;
+        // Looks that came too late prove nothing either way, and what was read
+        // long before the window or after it could stand for what was not.
+        let proves = self.least > self.missed
+            && (!is_all || windows <= SEEN_WINDOWS_MAX);
+        proves.then(|| Storage {
+            percent: (100.0 * read / self.least).min(100.0),
+            is_all,
+        })
     }
 }
 
@@ -296,5 +311,33 @@ pub fn judge_poller(outcome: &mut Outcome, shared: bool) {
              to share its CPU",
             100.0 * share
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether all of 1,000 ops in a window came from storage, as far as looks
+    /// so many windows apart tell.
+    fn is_all(read: f64, windows: f64) -> Option<bool> {
+        let seen = SeenOps {
+            expected: 1_000.0 * windows,
+            least: 1_000.0 * windows.min(1.0),
+            missed: 20.0,
+        };
+        seen.brought_by(read, windows).map(|storage| storage.is_all)
+    }
+
+    #[test]
+    fn looks_far_apart_accuse_no_page_cache_and_prove_nothing() {
+        assert_eq!(is_all(1_000.0, 1.0), Some(true));
+        assert_eq!(is_all(500.0, 1.0), Some(false));
+        assert_eq!(is_all(480.0, 0.5), Some(true));
+        // The load did nothing outside the window: no reason to accuse.
+        assert_eq!(is_all(1_000.0, 1.3), Some(true));
+        assert_eq!(is_all(1_000.0, 10.0), None);
+        assert_eq!(is_all(500.0, 10.0), Some(false));
+        assert_eq!(is_all(10.0, 0.01), None, "less than the looks may miss");
     }
 }
