@@ -107,26 +107,26 @@ struct Draft<'a> {
     welch: Option<WelchInterval>,
 }
 
-/// The rows of one experiment, all its metrics one family. A family for each
-/// metric, as within a run, claimed something in 5 of 20 pairs of runs of one
-/// build: metrics move together, and two runs have no A/A twin to warn.
+/// The rows of one experiment, all its metrics and both measures one family. A
+/// family for each metric, as within a run, claimed something in 5 of 20 pairs
+/// of runs of one build, one for each measure in 4: metrics move together, and
+/// two runs have no A/A twin to warn.
 pub(super) fn rows(
     id: &ExperimentId,
     (a, b): (&ExperimentSide, &ExperimentSide),
-    measure: Measure,
     rules: Rules,
 ) -> Vec<AcrossRow> {
     let mut family = Vec::new();
-    for metric in CompareMetric::ALL {
-        family.extend(
-            pairs(a, b, measure)
+    for measure in [Measure::Figure, Measure::Ratio] {
+        for metric in CompareMetric::ALL {
+            let fit = pairs(a, b, measure)
                 .into_iter()
-                .filter(|(a, b)| bar_on(a, b, metric).is_none())
-                .filter_map(|(of_a, of_b)| {
-                    let blank = blank(id, of_a, &a.baseline, metric, measure);
-                    draft(blank, of_a, of_b, rules)
-                }),
-        );
+                .filter(|(a, b)| bar_on(a, b, metric).is_none());
+            family.extend(fit.filter_map(|(of_a, of_b)| {
+                let blank = blank(id, of_a, &a.baseline, metric, measure);
+                draft(blank, of_a, of_b, rules)
+            }));
+        }
     }
     decide(&mut family, rules);
     family.into_iter().map(|draft| draft.row).collect()
@@ -361,7 +361,7 @@ mod tests {
         };
         let (a, b) = (side(0.0), side(effect));
         let id = ["storage", "randread-4k", "depth=1"].map(str::to_owned);
-        rows(&id, (&a, &b), Measure::Figure, RULES)
+        rows(&id, (&a, &b), RULES)
     }
 
     fn is_claim(row: &AcrossRow) -> bool {
@@ -419,7 +419,7 @@ mod tests {
             let of_a = side(a, 1.0, &mut random);
             let of_b = side(b, 2.0, &mut random);
             let id = ["s", "e", ""].map(str::to_owned);
-            let rows = rows(&id, (&of_a, &of_b), Measure::Figure, RULES);
+            let rows = rows(&id, (&of_a, &of_b), RULES);
             assert_eq!(rows.len(), 1, "metrics without values are no rows");
             assert_eq!(rows[0].verdict, Some(Verdict::Undecided));
             assert_eq!(rows[0].reason, reason);
@@ -448,7 +448,7 @@ mod tests {
         };
         let (a, b) = (side(1.0), side(1.2));
         let id = ["s", "e", ""].map(str::to_owned);
-        let rows = rows(&id, (&a, &b), Measure::Figure, RULES);
+        let rows = rows(&id, (&a, &b), RULES);
         let verdicts: Vec<_> = rows.iter().map(|row| row.verdict).collect();
         assert_eq!(verdicts, [Some(Verdict::Faster), Some(Verdict::Slower)]);
     }
@@ -464,7 +464,7 @@ mod tests {
             )],
         };
         let id = ["s", "e", ""].map(str::to_owned);
-        let rows = rows(&id, (&side(), &side()), Measure::Figure, RULES);
+        let rows = rows(&id, (&side(), &side()), RULES);
         assert_eq!(rows[0].verdict, Some(Verdict::Undecided));
         assert!(rows[0].reason.contains("no spread"));
     }

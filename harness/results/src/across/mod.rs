@@ -8,8 +8,8 @@
 //! their median: it is what adds up, so the difference of two variants'
 //! session means is the mean of their differences, and a block that stalled
 //! moves its session, which the spread between sessions then shows. Over
-//! sessions, Welch's interval; over the variants and metrics of one experiment,
-//! Holm.
+//! sessions, Welch's interval; over the variants, metrics and measures of one
+//! experiment, Holm.
 //!
 //! A side may be several runs, as where sessions are measured in turn (A, B, A,
 //! B): their sessions are pooled.
@@ -319,14 +319,8 @@ impl Across {
         }
         let confidence = 0.95;
         let practical = self.practical_ratio;
-        for measure in [Measure::Figure, Measure::Ratio] {
-            self.rows.extend(estimate::rows(
-                id,
-                (a, b),
-                measure,
-                estimate::Rules { confidence, practical },
-            ));
-        }
+        let rules = estimate::Rules { confidence, practical };
+        self.rows.extend(estimate::rows(id, (a, b), rules));
     }
 
     /// An experiment of one side; the other may have it with other parameters.
