@@ -57,7 +57,7 @@ fn one_session_a_side_gives_ratios_and_no_gate() {
     assert!(table.starts_with("B against A: "), "{table}");
     assert!(table.contains("0.50×"), "{table}");
     assert!(table.contains("undecided (one session a side)"), "{table}");
-    let command = "bypass run --sessions 4 --quick --tag core --label pp";
+    let command = "bypass run --sessions 4 --quick --label example --tag core";
     assert!(table.contains(command), "{table}");
     assert!(table.contains("A is comparison only: virtual machine"));
 
@@ -172,9 +172,10 @@ fn copy(root: &Path, id: &str, (label, hour): (&str, u32), factor: f64) {
     file["run_id"] = id.into();
     file["label"] = label.into();
     std::fs::write(to.join("run.json"), file.to_string()).expect("write");
-    // The example was measured from 07:09 to 07:11.
-    let rows = read("trials.csv")
-        .replace("2026-11-21T07:", &format!("2026-11-21T{hour}:"));
+    // The example was measured within one hour: `2026-11-21T18:`.
+    let created = file["created_at_utc"].as_str().expect("a time");
+    let (then, _) = created.split_at("2026-11-21T18:".len());
+    let rows = read("trials.csv").replace(then, &format!("2026-11-21T{hour}:"));
     let mut lines = rows.lines();
     let header = lines.next().expect("header");
     let place = |name: &str| {
