@@ -87,6 +87,12 @@ const SIZES: [u64; 6] = [512, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
 /// the 8 MiB that an ordinary user may lock.
 const SIZES_DEPTH: u64 = 4;
 
+/// Reads of a depth that are submitted together at most.
+const BATCHES: [u64; 5] = [1, 2, 8, 16, 32];
+
+/// The depth at which batches differ.
+const BATCHES_DEPTH: u64 = 32;
+
 /// In flight on each CPU of a sweep over them.
 const CPUS_DEPTH: u64 = 32;
 
@@ -149,7 +155,11 @@ fn sweep() -> Vec<Experiment> {
         let writes = randwrite(CPUS_DEPTH, PWRITE_POOL, TAGS);
         [reads, writes].map(|experiment| on_cpus(experiment, cpus))
     });
-    depths.chain(zipf).chain(sizes).chain(cpus).collect()
+    let batches = BATCHES.into_iter().map(|batch| {
+        let reads = randread(BATCHES_DEPTH, PREAD_POOL, TAGS);
+        Experiment { params: reads.params.with(BATCH, batch), ..reads }
+    });
+    depths.chain(zipf).chain(sizes).chain(cpus).chain(batches).collect()
 }
 
 /// 1, 2, 4 and so on, and all.

@@ -20,7 +20,7 @@ pub const PATTERN: &str = "pattern";
 pub const PER: &str = "per";
 /// Parameter: of how many CPUs that is, where not of all.
 pub const CPUS: &str = "cpus";
-/// Parameter: ops per submission, where it is not the depth.
+/// Parameter: ops per submission at most, where it is not the usual number.
 pub const BATCH: &str = "batch";
 /// Parameter: `yes` when writes go past the page cache, `no` when they do not.
 pub const O_DIRECT: &str = "o_direct";
@@ -35,6 +35,14 @@ pub const READ_PERCENT: &str = "read_percent";
 /// same default, and more gains nothing.
 const NOP_BATCH: usize = 32;
 
+/// Ops per submission at most, where no parameter says so, as a share of the
+/// depth. Submitting all that has come back in one call costs the least CPU
+/// time, but the ops then go in and come back in lockstep, and the device
+/// idles between: on a virtio disk at depth 32, 99 thousand reads/s against
+/// 142 thousand with 4 to a call; one to a call is as fast as that and takes
+/// 1.4 times the CPU time.
+const BATCHES_OF_DEPTH: usize = 8;
+
 /// What load a trial puts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
@@ -42,6 +50,8 @@ pub struct Load {
     pub op_bytes: usize,
     /// Ops in flight per ring.
     pub depth: usize,
+    /// Ops per submission at most.
+    pub batch: usize,
     /// How offsets follow each other.
     pub pattern: Pattern,
     /// Rings, one thread each.
@@ -82,6 +92,13 @@ impl Load {
         if depth == 0 {
             return Err(format!("{DEPTH}=0 leaves nothing in flight"));
         }
+        let batch = match params.get(BATCH) {
+            Some(_) => count(params, BATCH)?,
+            None => depth.div_ceil(BATCHES_OF_DEPTH),
+        };
+        if batch == 0 || batch > depth {
+            return Err(format!("{BATCH}={batch} is not in 1..={depth}"));
+        }
         let word = params.get(PATTERN).unwrap_or("random");
         let pattern = Pattern::parse(word).ok_or_else(|| {
             format!("{PATTERN}={word} is none of random, zipf and sequential")
@@ -100,7 +117,7 @@ impl Load {
                 "{READ_PERCENT}={read_percent} needs ops of {BLOCK_BYTES}"
             ));
         }
-        Ok(Self { op_bytes, depth, pattern, rings, read_percent })
+        Ok(Self { op_bytes, depth, batch, pattern, rings, read_percent })
     }
 
     /// Bytes of buffers of all rings together. Where ops read and write, each
@@ -115,13 +132,13 @@ impl Load {
         self.depth * self.rings
     }
 
-    /// One thread per ring, the depth in flight on each; whatever has come
-    /// back is submitted again together.
+    /// One thread per ring, the depth in flight on each; what has come back is
+    /// submitted again in batches.
     pub fn ring_shape(&self) -> Shape {
         Shape {
             threads: self.rings,
             depth: self.depth,
-            batch: self.depth,
+            batch: self.batch,
             op_bytes: self.op_bytes as u64,
             sampled_every: 1,
         }
@@ -187,6 +204,17 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_a_share_of_the_depth_or_as_asked() {
+        let batch = |params| {
+            Load::from_params(&params, 1).expect("good").ring_shape().batch
+        };
+        assert_eq!(batch(params(4096, 1)), 1);
+        assert_eq!(batch(params(4096, 9)), 2);
+        assert_eq!(batch(params(4096, 32)), 4);
+        assert_eq!(batch(params(4096, 32).with(BATCH, 32)), 32);
+    }
+
+    #[test]
     fn parameters_that_cannot_be_are_named() {
         for (params, named) in [
             (Params::new(), "op_bytes"),
@@ -197,6 +225,8 @@ mod tests {
             (params(4096, 1).with(READ_PERCENT, 101), "read_percent=101"),
             (params(0, 1), "op_bytes=0"),
             (params(4096, 0), "depth=0"),
+            (params(4096, 4).with(BATCH, 0), "batch=0"),
+            (params(4096, 4).with(BATCH, 5), "batch=5"),
             (params(4096, 1).with(PATTERN, "pareto"), "pattern=pareto"),
         ] {
             let error = Load::from_params(&params, 1).expect_err(named);

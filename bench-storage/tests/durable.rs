@@ -29,8 +29,8 @@ use harness::{
 };
 use support::{
     alone, cpus, created, experiment, forecast, foreign_file, is_tmpfs,
-    limits::with_file_size_limit, proof, real_directory, request, skip,
-    target_of, trial,
+    limits::with_file_size_limit, measured, proof, real_directory, request,
+    skip, target_of, trial,
 };
 
 const DURABLE: &str = "storage/durable-write-4k";
@@ -79,9 +79,9 @@ fn every_variant_writes_reads_back_and_proves_its_way_to_the_device() {
             if !available(&experiment, variant) {
                 continue;
             }
-            let trial =
+            let mut trial =
                 trial(&experiment.params, target.clone(), cpus(2), WINDOW_MS);
-            match (variant.worker)(&trial) {
+            match measured(variant, &mut trial) {
                 Ok(outcome) => {
                     check(&experiment, variant, &outcome);
                     leaves_nothing_cached(&trial, variant.id);

@@ -25,8 +25,8 @@ use harness::{
     suite::{RefusalKind, Role, SessionRequest},
 };
 use support::{
-    TARGET_BYTES, alone, cpus, experiment, loops::LoopDevice, mounts, proof,
-    real_directory, request, skip, trial,
+    TARGET_BYTES, alone, cpus, experiment, loops::LoopDevice, measured, mounts,
+    proof, real_directory, request, skip, trial,
 };
 
 /// Nobody else makes a device busy for longer than a look at it takes.
@@ -181,8 +181,8 @@ fn with_its_word_a_loop_device_is_written_where_it_was_said_and_held() {
             skip("no io_uring");
             continue;
         }
-        let trial = trial(&experiment.params, own.target(), cpus(2), 200);
-        let outcome = (variant.worker)(&trial).expect(variant.id);
+        let mut trial = trial(&experiment.params, own.target(), cpus(2), 200);
+        let outcome = measured(variant, &mut trial).expect(variant.id);
         assert!(outcome.ops() > 0, "{}", variant.id);
         assert!(outcome.evidence.verified_ops > 0, "{}", variant.id);
         if variant.role == Role::Bound

@@ -25,8 +25,8 @@ use harness::{
     suite::{Availability, Experiment, ProbeRequest, Session},
 };
 use support::{
-    alone, cpus, created, experiment, foreign_file, proof, real_directory,
-    request, skip, trial,
+    alone, cpus, created, experiment, foreign_file, patiently, proof,
+    real_directory, request, skip, trial,
 };
 
 const TO_FILE: &str =
@@ -71,23 +71,15 @@ fn every_way_moves_every_chunk_and_proves_it() {
                 continue;
             }
             // A window may pass on a busy machine before a chunk is through.
-            let outcome = [50, 500, 5_000].into_iter().find_map(|ms| {
+            let outcome = patiently(50, |ms| {
                 let params = &experiment.params;
                 let mut trial = trial(params, target.clone(), cpus(2), ms);
                 trial.spec.warmup_ns = ms * 1_000_000;
-                match (variant.worker)(&trial) {
-                    Ok(outcome) => (outcome.ops() > 0).then_some(outcome),
-                    Err(TrialError::Setup(late))
-                        if late.contains("had completed a round") =>
-                    {
-                        None
-                    }
-                    Err(e) => {
-                        panic!("{} {}: {e}", experiment.key(), variant.id)
-                    }
-                }
+                (variant.worker)(&trial)
             });
-            let outcome = outcome.expect("an op in one of the windows");
+            let outcome = outcome.unwrap_or_else(|e| {
+                panic!("{} {}: {e}", experiment.key(), variant.id)
+            });
             check(&experiment, variant.id, &outcome);
         }
     }

@@ -14,33 +14,40 @@ use bench_storage::{
     target::{Contents, TARGET_MIN_BYTES, prepare_sized},
 };
 use harness::{
-    measure::trial::{Outcome, TrialError},
+    measure::trial::{Outcome, Trial, TrialError},
     run::filter::SWEEP,
     suite::{Experiment, Role, Variant},
 };
 use support::{
-    TARGET_BYTES, alone, available, cpus, created, experiment, forecast, proof,
-    real_directory, request, run_on, skip, target_of, trial, variant,
+    TARGET_BYTES, alone, available, cpus, created, experiment, forecast,
+    measured, proof, real_directory, request, run_on, skip, target_of, trial,
+    variant,
 };
 
 /// Long beside the 20 ms by which a look may be late.
 const WINDOW_MS: u64 = 300;
 
-/// As `support::trial` has them.
-const SLICE_MS: usize = 10;
-
 /// The variants that go through the page cache.
 const BUFFERED: [&str; 4] =
     ["pread-buffered", "uncached", "mmap", "mmap-populate"];
 
-fn check(experiment: &Experiment, variant: &Variant, outcome: &Outcome) {
+fn check(
+    experiment: &Experiment,
+    variant: &Variant,
+    trial: &Trial,
+    outcome: &Outcome,
+) {
     let what = format!("{} {}", experiment.key(), variant.id);
     let ops = outcome.ops();
     assert!(ops > 0, "{what}");
     // Warm-up and drain are checked as well, but not counted.
     assert!(outcome.evidence.verified_ops >= ops, "{what}");
     let slices = outcome.slices.len();
-    assert_eq!(slices * SLICE_MS, 300, "{what}");
+    assert_eq!(
+        slices as u64 * trial.spec.slice_ns,
+        trial.spec.window_ns,
+        "{what}"
+    );
     assert_eq!(outcome.thread_ops.len(), outcome.shape.threads, "{what}");
     let recorded = outcome.latencies.len();
     let timed = outcome.shape.sampled_every > 0;
@@ -48,13 +55,15 @@ fn check(experiment: &Experiment, variant: &Variant, outcome: &Outcome) {
     let calls = outcome.evidence.calls.expect("counted");
     assert!(calls.ops >= ops, "{what}");
     let per_op = calls.made as f64 / calls.ops as f64;
-    // A ring takes one call for what is there, a signal may cost one more.
+    // No more than a batch goes into a call; a signal may cost one more.
+    let batches = 1.0 / outcome.shape.batch as f64;
     let (least, most) = match variant.id {
         "mmap" => (0.0, 0.01),
-        "aio" => (0.0, 2.0),
+        "aio" => (batches, 2.1),
+        "uring-sqpoll" => (0.0, 1.1),
         id if id.starts_with("pread") => (1.0, 1.1),
         "uncached" | "mmap-populate" => (1.0, 1.1),
-        _ => (0.0, 1.1),
+        _ => (batches, 1.1),
     };
     assert!((least..=most).contains(&per_op), "{what}: {per_op} calls per op");
     if variant.role == Role::Bound || experiment.id == "storage/nop" {
@@ -116,15 +125,10 @@ fn every_variant_measures_and_proves_its_path() {
             if !available(&experiment, variant, &target) {
                 continue;
             }
-            let trial =
+            let mut trial =
                 trial(&experiment.params, target.clone(), cpus(2), WINDOW_MS);
-            // On a busy machine a thread may not get to run in the window.
-            let reply = (0..5)
-                .map(|_| (variant.worker)(&trial))
-                .find(|reply| !matches!(reply, Ok(o) if o.ops() == 0))
-                .expect("an op in one of the windows");
-            match reply {
-                Ok(outcome) => check(&experiment, variant, &outcome),
+            match measured(variant, &mut trial) {
+                Ok(outcome) => check(&experiment, variant, &trial, &outcome),
                 Err(error) => {
                     panic!("{} {}: {error}", experiment.key(), variant.id)
                 }
@@ -144,8 +148,9 @@ fn sqpoll_on_one_cpu_runs_and_is_degraded() {
     if !available(&experiment, &sqpoll, &session.target()) {
         return;
     }
-    let trial = trial(&experiment.params, session.target(), cpus(1), WINDOW_MS);
-    let outcome = (sqpoll.worker)(&trial).expect("it runs");
+    let mut trial =
+        trial(&experiment.params, session.target(), cpus(1), WINDOW_MS);
+    let outcome = measured(&sqpoll, &mut trial).expect("it runs");
     assert!(outcome.ops() > 0);
     let reasons = outcome.evidence.degraded.join("; ");
     assert!(reasons.contains("SQPOLL shares the issuer's CPU"), "{reasons}");
@@ -166,9 +171,10 @@ fn a_session_for_nops_only_prepares_nothing() {
         if !available(&nop, variant, &session.target()) {
             continue;
         }
-        let trial = trial(&nop.params, session.target(), cpus(1), WINDOW_MS);
-        let outcome = (variant.worker)(&trial).expect("NOPs need nothing");
-        check(&nop, variant, &outcome);
+        let mut trial =
+            trial(&nop.params, session.target(), cpus(1), WINDOW_MS);
+        let outcome = measured(variant, &mut trial).expect("NOPs need nothing");
+        check(&nop, variant, &trial, &outcome);
     }
 }
 

@@ -23,7 +23,9 @@ use harness::{
     },
     suite::{Availability, Experiment, ProbeRequest, Role, Session},
 };
-use support::{alone, cpus, created, experiment, proof, real_directory, skip};
+use support::{
+    alone, cpus, created, experiment, patiently, proof, real_directory, skip,
+};
 
 const RANDOM: &str =
     "storage/randwrite-4k depth=1 op_bytes=4096 pattern=random";
@@ -41,23 +43,6 @@ fn trial_of(session: &dyn Session, experiment: &Experiment) -> Trial {
     let own = session.own(&experiment.key()).expect("not refused");
     let target = own.map_or_else(|| session.target(), Session::target);
     support::trial(&experiment.params, target, cpus(2), 100)
-}
-
-/// On a busy machine a thread may not get to run in a short warm-up or window:
-/// then both grow.
-fn patiently(
-    mut run: impl FnMut(u64) -> Result<Outcome, TrialError>,
-) -> Result<Outcome, TrialError> {
-    for length_ms in [100, 400, 1_600] {
-        match run(length_ms) {
-            Ok(outcome) if outcome.ops() > 0 => return Ok(outcome),
-            Err(error @ (TrialError::Wrong(_) | TrialError::Op { .. })) => {
-                return Err(error);
-            }
-            _ => {}
-        }
-    }
-    run(6_400)
 }
 
 fn outcomes(session: &dyn Session, key: &str) -> Vec<(Role, Outcome)> {
@@ -80,7 +65,7 @@ fn outcomes(session: &dyn Session, key: &str) -> Vec<(Role, Outcome)> {
         if variant.role == Role::Bound {
             continue;
         }
-        let outcome = patiently(|length_ms| {
+        let outcome = patiently(100, |length_ms| {
             trial.spec.warmup_ns = length_ms * 1_000_000;
             trial.spec.window_ns = length_ms * 1_000_000;
             (variant.worker)(&trial)

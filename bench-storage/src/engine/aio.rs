@@ -39,6 +39,8 @@ pub struct AioReads<'a> {
     offsets: Box<[u64]>,
     submitted_ns: Box<[u64]>,
     free: Vec<usize>,
+    /// Reads per submission at most.
+    batch: usize,
     /// Slots filled and not yet taken by the kernel, as it wants to be told.
     queue: Vec<*mut Request>,
     events: Box<[Event]>,
@@ -57,6 +59,7 @@ impl<'a> AioReads<'a> {
     ) -> Result<Self, TrialError> {
         let reads = source.reads(place, streams)?;
         let (op_bytes, depth) = (reads.op_bytes(), source.load().depth);
+        let batch = source.load().batch;
         let buffer =
             Buffer::new(op_bytes * depth, BLOCK_BYTES, place.numa_node)
                 .map_err(|error| TrialError::setup(error.to_string()))?;
@@ -80,6 +83,7 @@ impl<'a> AioReads<'a> {
             offsets: vec![0; depth].into_boxed_slice(),
             submitted_ns: vec![FREE; depth].into_boxed_slice(),
             free: (0..depth).rev().collect(),
+            batch,
             queue: Vec::with_capacity(depth),
             events: vec![Event::default(); depth].into_boxed_slice(),
             calls: Calls::default(),
@@ -93,7 +97,8 @@ impl<'a> AioReads<'a> {
 
     #[inline(always)]
     fn fill(&mut self, now_ns: u64) {
-        while let Some(slot) = self.free.pop() {
+        while self.queue.len() < self.batch {
+            let Some(slot) = self.free.pop() else { break };
             self.submitted_ns[slot] = now_ns;
             let offset = self.reads.next_offset();
             self.offsets[slot] = offset;
@@ -123,10 +128,17 @@ impl<'a> AioReads<'a> {
         }
     }
 
-    /// Waits for an event and takes all that are there.
+    /// Events to wait for: none as long as there is something to submit that
+    /// the kernel would take.
     #[inline(always)]
-    fn wait(&mut self) -> Result<usize, TrialError> {
-        let want = self.in_flight().min(1);
+    fn want(&self) -> usize {
+        usize::from(self.free.is_empty() || !self.queue.is_empty())
+    }
+
+    /// Takes all events that are there, once that many are.
+    #[inline(always)]
+    fn wait(&mut self, want: usize) -> Result<usize, TrialError> {
+        let want = want.min(self.in_flight());
         self.calls.made += 1;
         match self.context.events(want, &mut self.events) {
             Ok(came) => Ok(came),
@@ -206,7 +218,7 @@ impl Work for AioReads<'_> {
         let submitted_ns = recorder.stamp_ns();
         self.fill(submitted_ns);
         self.submit()?;
-        let came = self.wait()?;
+        let came = self.wait(self.want())?;
         let completed_ns = recorder.stamp_ns();
         self.reap(came, |run_ns, run| {
             recorder.complete(run, completed_ns - run_ns);
@@ -216,7 +228,7 @@ impl Work for AioReads<'_> {
     fn finish(mut self) -> Result<Evidence, TrialError> {
         while self.in_flight() + self.queue.len() > 0 {
             self.submit()?;
-            let came = self.wait()?;
+            let came = self.wait(1)?;
             self.reap(came, |_, _| {})?;
         }
         let mut evidence = self.reads.finish()?;

@@ -185,10 +185,17 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
         }
     }
 
+    /// Completions to wait for: none as long as there is something to submit,
+    /// so that the device never idles for a batch to fill.
     #[inline(always)]
-    fn submit_and_wait(&mut self) -> Result<(), TrialError> {
+    fn want(&self) -> u32 {
+        if self.free.is_empty() { self.fill.want } else { 0 }
+    }
+
+    #[inline(always)]
+    fn submit_and_wait(&mut self, want: u32) -> Result<(), TrialError> {
         let pending = u32::try_from(self.pending).unwrap_or(u32::MAX);
-        let want = self.fill.want.min(pending);
+        let want = want.min(pending);
         self.drive.drive(&mut self.ring, want).map_err(failed_enter)
     }
 
@@ -241,7 +248,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
     /// `check` says so.
     fn drain(&mut self, check: bool) -> Result<(), TrialError> {
         while self.pending > 0 {
-            self.submit_and_wait()?;
+            self.submit_and_wait(1)?;
             self.ring.cq().sync();
             match self.reap(|_, _| {}) {
                 Err(error) if check => return Err(error),
@@ -257,7 +264,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> Work for RingWork<R, D, TIMED> {
     fn round(&mut self, recorder: &mut Recorder) -> Result<(), TrialError> {
         let submitted_ns = if TIMED { recorder.stamp_ns() } else { UNTIMED };
         self.fill(submitted_ns);
-        self.submit_and_wait()?;
+        self.submit_and_wait(self.want())?;
         // Look first, then at the clock: whatever is seen has completed by
         // the stamp.
         self.ring.cq().sync();

@@ -161,6 +161,41 @@ pub fn trial(
     })
 }
 
+/// Runs until an op was seen: beside other load on the CPUs or the disk a
+/// short warm-up and window may pass without one, so they grow. `run` gets
+/// their length in ms.
+pub fn patiently(
+    first_ms: u64,
+    mut run: impl FnMut(u64) -> Result<Outcome, TrialError>,
+) -> Result<Outcome, TrialError> {
+    for length_ms in [first_ms, 4 * first_ms, 16 * first_ms] {
+        match run(length_ms) {
+            Ok(outcome) if outcome.ops() > 0 => return Ok(outcome),
+            Err(error @ (TrialError::Wrong(_) | TrialError::Op { .. })) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+    }
+    run(64 * first_ms)
+}
+
+/// Runs a trial of a variant, in a longer window where it takes one.
+pub fn measured(
+    variant: &Variant,
+    trial: &mut Trial,
+) -> Result<Outcome, TrialError> {
+    let first_ns = trial.spec.window_ns;
+    patiently(first_ns / 1_000_000, |length_ms| {
+        trial.spec.window_ns = length_ms * 1_000_000;
+        if trial.spec.window_ns > first_ns {
+            trial.spec.warmup_ns =
+                trial.spec.warmup_ns.max(trial.spec.window_ns / 2);
+        }
+        (variant.worker)(trial)
+    })
+}
+
 /// Runs a variant on a target that the test made itself.
 pub fn run_on(
     variant: &Variant,
@@ -169,7 +204,7 @@ pub fn run_on(
     window_ms: u64,
 ) -> Result<Outcome, TrialError> {
     let target = serde_json::to_value(target).expect("json");
-    (variant.worker)(&trial(params, target, cpus(2), window_ms))
+    measured(variant, &mut trial(params, target, cpus(2), window_ms))
 }
 
 /// Whether a variant can run here, on this target; if not, says why.

@@ -58,7 +58,7 @@ table! {
         threads: Option<u32> = "threads";
         /// Ops in flight at the same time.
         depth: Option<u32> = "ops";
-        /// Ops submitted together.
+        /// Ops submitted together at most.
         batch: Option<u32> = "ops";
         /// Bytes moved by one op.
         op_bytes: Option<u64> = "bytes";
