@@ -165,6 +165,15 @@ fn where_interrupt_time_is_counted() {
     assert_eq!(told(), IrqAccounting::Unknown);
     tree.file("boot/config-5.15.0", "CONFIG_IRQ_TIME_ACCOUNTING=y");
     assert_eq!(told(), IrqAccounting::Separate);
+    // Off at run time.
+    let clock = "sys/devices/system/clocksource/clocksource0/\
+                 current_clocksource";
+    tree.file(clock, "hpet");
+    assert_eq!(told(), IrqAccounting::Unknown);
+    tree.file(clock, "tsc");
+    tree.file("proc/cmdline", "quiet tsc=noirqtime");
+    assert_eq!(told(), IrqAccounting::InTasks);
+    tree.file("proc/cmdline", "quiet");
     tree.file("boot/config-5.15.0", "# CONFIG_IRQ_TIME_ACCOUNTING is not set");
     assert_eq!(told(), IrqAccounting::InTasks);
     tree.file("boot/config-5.15.0", "");

@@ -388,7 +388,7 @@ fn merge(
         })?;
         evidence.absorb(result.evidence);
     }
-    evidence.metrics.extend(cost.softirq_threads());
+    evidence.metrics.extend(cost.metrics());
     Ok(Outcome::new(
         trial, shape, schedule, slices, thread_ops, latencies, evidence, cost,
         signals,

@@ -4,6 +4,8 @@
 pub mod clock;
 pub mod cost;
 pub mod counters;
+mod interrupts;
+mod kernel_threads;
 pub mod observer;
 pub mod recorder;
 pub mod trial;

@@ -6,8 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    cost::{Accounting, ProcessCost, process_cpu_ns, scale_to_window},
+    cost::{
+        Accounting, ProcessCost, process_cpu_ns, scale_to_window, thread_cpu_ns,
+    },
     counters::{Counters, Counts},
+    interrupts::{Interrupts, elsewhere_percent, interrupts},
+    kernel_threads::{KernelThread, kernel_threads},
     trial::Trial,
     validity::Signals,
 };
@@ -34,7 +38,7 @@ struct Look {
     tasks: BTreeMap<u32, Task>,
     stat: Option<CpuTimes>,
     kernel_threads: BTreeMap<u32, KernelThread>,
-    interrupts: Option<u64>,
+    interrupts: Option<Interrupts>,
     usage: Option<Usage>,
     throttle_events: Option<u64>,
     frequency_min_khz: Option<u64>,
@@ -53,16 +57,6 @@ enum TaskKind {
     Own,
     IoWq,
     SqPoll,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct KernelThread {
-    /// Where it last ran.
-    cpu: Cpu,
-    ran_ns: u64,
-    /// `ksoftirqd` of a CPU: it works off what interrupts and system calls
-    /// have put off.
-    softirqs: bool,
 }
 
 /// Sums over used CPUs from `/proc/stat`.
@@ -109,7 +103,7 @@ impl Observer {
         let tasks = tasks(&self.root);
         let mut look = Look { kernel_threads, tasks, ..self.sums() };
         look.counts = self.counters.read();
-        look.process_cpu_ns = process_cpu_ns();
+        look.process_cpu_ns = exact_process_cpu_ns(&self.root);
         look.at_ns = self.clock.now_ns();
         self.opened = look;
     }
@@ -117,7 +111,7 @@ impl Observer {
     /// The second look, just after the window; in the opposite order.
     pub fn close(self) -> (ProcessCost, Signals) {
         let at_ns = self.clock.now_ns();
-        let process_cpu_ns = process_cpu_ns();
+        let process_cpu_ns = exact_process_cpu_ns(&self.root);
         let counts = self.counters.read();
         let look = Look { at_ns, process_cpu_ns, counts, ..self.sums() };
         let tasks = tasks(&self.root);
@@ -171,6 +165,10 @@ impl Observer {
             interrupts_ns,
             softirq_threads_ns,
             accounting: self.accounting,
+            interrupts_elsewhere_percent: elsewhere_percent(
+                self.opened.interrupts,
+                closed.interrupts,
+            ),
             counts: Counts {
                 cycles: counts.cycles.map(scale),
                 instructions: counts.instructions.map(scale),
@@ -198,7 +196,9 @@ impl Observer {
                 now.tasks_ns
                     .saturating_sub(then.tasks_ns)
                     .saturating_sub(own_ns)
-                    .saturating_sub(self.kernel_threads_ns(closed, |_| true))
+                    .saturating_sub(
+                        self.kernel_threads_ns(closed, |t| !t.foreign),
+                    )
             }),
             steal_ns: stat
                 .map(|(now, then)| now.steal_ns.saturating_sub(then.steal_ns)),
@@ -206,8 +206,8 @@ impl Observer {
             switches_voluntary: since(|u| u.switches_voluntary),
             switches_involuntary: since(|u| u.switches_involuntary),
             foreign_interrupts: difference(
-                closed.interrupts,
-                before.interrupts,
+                closed.interrupts.map(|all| all.foreign),
+                before.interrupts.map(|all| all.foreign),
             ),
             faults_minor: since(|u| u.faults_minor),
             faults_major: since(|u| u.faults_major),
@@ -239,7 +239,8 @@ impl Observer {
 
     /// What kernel threads did is mostly the trial's own effect (kblockd
     /// dispatches its requests, a `kworker` finishes its direct writes that
-    /// are to be durable), so it is not held against the machine.
+    /// are to be durable), so it is not held against the machine, but for
+    /// those that are known to work for others.
     fn kernel_threads_ns(
         &self,
         closed: &Look,
@@ -286,10 +287,9 @@ impl Observer {
             .max()
     }
 
-    /// Device interrupts on used CPUs, without those of the trial's target.
-    fn interrupts(&self) -> Option<u64> {
+    fn interrupts(&self) -> Option<Interrupts> {
         let table = self.root.read("proc/interrupts")?;
-        Some(foreign_interrupts(&table, &self.used, &self.own_interrupts))
+        Some(interrupts(&table, &self.used, &self.own_interrupts))
     }
 }
 
@@ -311,8 +311,18 @@ fn accounting(irq_accounting: IrqAccounting) -> Accounting {
     }
 }
 
-/// All threads of this process, with proc(5)'s `schedstat`: time spent
-/// running, time spent waiting on a run queue.
+/// CPU time of this process up to this instant.
+fn exact_process_cpu_ns(root: &Root) -> u64 {
+    for name in root.entries("proc/self/task") {
+        // For what asking does, see `process_cpu_ns`.
+        let _ = name.parse().ok().and_then(thread_cpu_ns);
+    }
+    process_cpu_ns()
+}
+
+/// All threads of this process: their CPU time, and from proc(5)'s `schedstat`
+/// the time spent waiting on a run queue. Its time spent running is as old as
+/// the last tick.
 fn tasks(root: &Root) -> BTreeMap<u32, Task> {
     let directory = "proc/self/task";
     root.entries(directory)
@@ -323,6 +333,7 @@ fn tasks(root: &Root) -> BTreeMap<u32, Task> {
             let stat = root.read(format!("{directory}/{name}/schedstat"))?;
             let mut fields = stat.split_whitespace();
             let ran_ns = fields.next()?.parse().ok()?;
+            let ran_ns = thread_cpu_ns(tid).unwrap_or(ran_ns);
             let waited_ns = fields.next()?.parse().ok()?;
             let kind = if comm.starts_with("iou-wrk") {
                 TaskKind::IoWq
@@ -332,33 +343,6 @@ fn tasks(root: &Root) -> BTreeMap<u32, Task> {
                 TaskKind::Own
             };
             Some((tid, Task { kind, ran_ns, waited_ns }))
-        })
-        .collect()
-}
-
-/// CPU time so far of all kernel threads. They are
-/// the children of kthreadd, which is process 2; proc(5) numbers the fields of
-/// `stat` from 1, and the third is the first after the name.
-fn kernel_threads(root: &Root) -> BTreeMap<u32, KernelThread> {
-    const KTHREADD: &str = "2";
-    const PARENT: usize = 4 - 3;
-    const PROCESSOR: usize = 39 - 3;
-    root.entries("proc")
-        .iter()
-        .filter_map(|name| {
-            let pid = name.parse().ok()?;
-            let stat = root.read(format!("proc/{name}/stat"))?;
-            // The name in parentheses may hold spaces and parentheses.
-            let (start, rest) = stat.rsplit_once(')')?;
-            let fields: Vec<&str> = rest.split_whitespace().collect();
-            let cpu = Cpu(fields.get(PROCESSOR)?.parse().ok()?);
-            if fields[PARENT] != KTHREADD {
-                return None;
-            }
-            let times = root.read(format!("proc/{name}/schedstat"))?;
-            let ran_ns = times.split_whitespace().next()?.parse().ok()?;
-            let softirqs = start.contains("(ksoftirqd/");
-            Some((pid, KernelThread { cpu, ran_ns, softirqs }))
         })
         .collect()
 }
@@ -394,36 +378,6 @@ fn cpu_times(root: &Root, used: &[Cpu]) -> Option<CpuTimes> {
         seen += 1;
     }
     (seen == used.len()).then_some(sum)
-}
-
-fn foreign_interrupts(table: &str, used: &[Cpu], own: &[String]) -> u64 {
-    let mut lines = table.lines();
-    let columns: Vec<bool> = lines
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .map(|name| {
-            name.strip_prefix("CPU")
-                .and_then(|number| number.parse().ok())
-                .is_some_and(|cpu| used.contains(&Cpu(cpu)))
-        })
-        .collect();
-    lines
-        // Numbered lines are devices; the named ones (timer, rescheduling)
-        // belong to the kernel.
-        .filter(|line| {
-            line.trim_start().starts_with(|c: char| c.is_ascii_digit())
-        })
-        .filter(|line| !own.iter().any(|name| line.contains(name.as_str())))
-        .map(|line| {
-            line.split_whitespace()
-                .skip(1)
-                .zip(&columns)
-                .filter(|(_, used)| **used)
-                .filter_map(|(count, _)| count.parse::<u64>().ok())
-                .sum::<u64>()
-        })
-        .sum()
 }
 
 fn usage() -> Option<Usage> {
@@ -499,16 +453,57 @@ mod tests {
 
     use super::*;
 
+    /// Between ticks the kernel does not add up what a thread that runs has
+    /// used, unless it is asked for that thread.
     #[test]
-    fn interrupts_count_only_foreign_devices_on_used_cpus() {
-        let table = "\
-            \x20          CPU0       CPU1\n\
-            \x20 5:        100          7   IO-APIC   5-edge  virtio1\n\
-            \x20 6:         10          3   PCI-MSI   1-edge  virtio0-req.0\n\
-            LOC:      99999      99999   Local timer interrupts\n";
-        let own = [String::from("virtio0-")];
-        assert_eq!(foreign_interrupts(table, &[Cpu(1)], &own), 7);
-        assert_eq!(foreign_interrupts(table, &[Cpu(0), Cpu(1)], &[]), 120);
+    fn the_time_of_a_thread_that_runs_is_not_as_old_as_its_last_tick() {
+        use std::{
+            sync::atomic::{AtomicBool, Ordering},
+            thread,
+            time::Duration,
+        };
+        let root = Root::system();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+            // Of looks 0.2 ms apart, those that saw about as much; without
+            // asking, a look sees nothing or a tick's whole 1 to 10 ms.
+            let seen = (0..4_000).filter(|_| {
+                let before = exact_process_cpu_ns(&root);
+                thread::sleep(Duration::from_micros(200));
+                let ran = exact_process_cpu_ns(&root) - before;
+                (150_000..800_000).contains(&ran)
+            });
+            let seen = seen.take(40).count();
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(seen, 40);
+        });
+    }
+
+    #[test]
+    fn interrupts_that_are_booked_apart_are_added_once() {
+        let look = |at_ns, process_cpu_ns, interrupts_ns| Look {
+            at_ns,
+            process_cpu_ns,
+            stat: Some(CpuTimes { interrupts_ns, ..CpuTimes::default() }),
+            ..Look::default()
+        };
+        let root = Root::at("/nonexistent");
+        let mut observer = observer(&root, look(0, 1_000, 500));
+        let closed = look(200, 1_120, 560);
+        // Half of the time that was looked at is the window.
+        observer.accounting = Accounting::Separate;
+        let cost = observer.cost(&closed);
+        assert_eq!((cost.interrupts_ns, cost.cpu_ns), (Some(30), 90));
+        for other in [Accounting::InterruptsInTasks, Accounting::Unknown] {
+            observer.accounting = other;
+            let cost = observer.cost(&closed);
+            assert_eq!((cost.interrupts_ns, cost.cpu_ns), (None, 60));
+        }
     }
 
     /// A kernel thread's directory below `/proc`.

@@ -183,6 +183,17 @@ pub fn irq_accounting(root: &Root) -> IrqAccounting {
     }
     let config = kernel_configuration(root);
     match config.as_deref().and_then(accounting_in_config) {
+        // Built in, and off at run time: by parameter, or because the clock
+        // that it reads does not keep time.
+        Some(IrqAccounting::Separate) => {
+            return if has_parameter(root, "tsc=noirqtime") {
+                IrqAccounting::InTasks
+            } else if clocksource_is_not_tsc(root) {
+                IrqAccounting::Unknown
+            } else {
+                IrqAccounting::Separate
+            };
+        }
         Some(known) => return known,
         None if config.is_some() => return IrqAccounting::Unknown,
         None => {}
@@ -196,6 +207,19 @@ pub fn irq_accounting(root: &Root) -> IrqAccounting {
         return IrqAccounting::InTasks;
     }
     IrqAccounting::Unknown
+}
+
+fn has_parameter(root: &Root, parameter: &str) -> bool {
+    root.read("proc/cmdline")
+        .is_some_and(|line| line.split_whitespace().any(|p| p == parameter))
+}
+
+/// Whether this is an x86 whose time does not come from the TSC.
+fn clocksource_is_not_tsc(root: &Root) -> bool {
+    let directory = "sys/devices/system/clocksource/clocksource0";
+    let current = root.read_word(format!("{directory}/current_clocksource"));
+    let x86 = ["hpet", "acpi_pm", "jiffies"];
+    current.is_some_and(|current| x86.contains(&current.as_str()))
 }
 
 /// The running kernel's configuration, from the kernel itself or from where
@@ -218,23 +242,18 @@ pub(in crate::machine) fn kernel_configuration(root: &Root) -> Option<String> {
 
 /// What a kernel configuration says; `None` when it has no word about it,
 /// which a complete one always has.
+/// CONFIG_VIRT_CPU_ACCOUNTING_NATIVE (POWER, s390) books interrupts apart in
+/// `/proc/stat` and leaves them in the time of tasks: neither.
 fn accounting_in_config(config: &str) -> Option<IrqAccounting> {
-    let separate =
-        ["CONFIG_IRQ_TIME_ACCOUNTING", "CONFIG_VIRT_CPU_ACCOUNTING_NATIVE"];
-    let has = |name: &str, value: &str| {
-        config.lines().any(|line| {
-            line.strip_prefix(name).and_then(|l| l.strip_prefix('='))
-                == Some(value)
-        })
-    };
-    if separate.iter().any(|name| has(name, "y")) {
-        return Some(IrqAccounting::Separate);
+    const APART: &str = "CONFIG_IRQ_TIME_ACCOUNTING";
+    let says = |word: &str| config.lines().any(|line| line.trim() == word);
+    if says("CONFIG_VIRT_CPU_ACCOUNTING_NATIVE=y") {
+        Some(IrqAccounting::Unknown)
+    } else if says(&format!("{APART}=y")) {
+        Some(IrqAccounting::Separate)
+    } else {
+        says(&format!("# {APART} is not set")).then_some(IrqAccounting::InTasks)
     }
-    let off = format!("# {} is not set", separate[0]);
-    config
-        .lines()
-        .any(|line| line.trim() == off)
-        .then_some(IrqAccounting::InTasks)
 }
 
 /// Major and minor number of `6.18.44-generic`.
@@ -266,6 +285,10 @@ mod tests {
         assert_eq!(
             told("CONFIG_NUMA=y\n# CONFIG_IRQ_TIME_ACCOUNTING is not set\n"),
             Some(IrqAccounting::InTasks)
+        );
+        assert_eq!(
+            told("CONFIG_VIRT_CPU_ACCOUNTING_NATIVE=y\n"),
+            Some(IrqAccounting::Unknown)
         );
         assert_eq!(told("CONFIG_NUMA=y\n"), None);
         assert_eq!(told(""), None);
