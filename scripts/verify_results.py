@@ -7,7 +7,7 @@ Shares no code with the program: plain Python, from trials.csv and the settings
 in run.json alone. Numbers must agree to 1e-9. Exit 0 if all do, 1 if not,
 2 if the directory cannot be read.
 """
-import csv, json, math, sys
+import csv, json, math, re, sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
@@ -64,6 +64,31 @@ def figure(trial, metric):
     value = float(trial[metric] or 0)
     return value if value > 0 else None
 
+def is_steady(window):
+    """SNIA PTS 2.0.2, 2.1.24: range within 20 % of the mean, and the line of
+    least squares within 10 % from end to end."""
+    mean, middle = sum(window) / len(window), (len(window) - 1) / 2
+    slope = (sum((x - middle) * (y - mean) for x, y in enumerate(window))
+             / sum((x - middle)**2 for x in range(len(window))))
+    return (max(window) - min(window) <= 0.20 * mean
+            and abs(slope) * (len(window) - 1) <= 0.10 * mean)
+
+def not_steady(rounds):
+    """What a row says whose rounds are not steady from first to last; else ''."""
+    steady = [is_steady(rounds[i:i + 5]) for i in range(len(rounds) - 4)]
+    if steady and all(steady):
+        return ""
+    if not steady:
+        why = "fewer than 5 valid blocks"
+    elif not any(steady):
+        why = "at no time"
+    elif steady[-1]:
+        why = f"only from valid block {len(steady) - steady[::-1].index(False) + 1} on"
+    else:
+        why = ("no longer at valid block "
+               f"{len(steady) - steady[::-1].index(True) + 5}")
+    return f"not steady ({why})"
+
 def experiments(trials):
     """Each experiment's rows, and the last attempt at each of its blocks."""
     tail = trials[-1] if trials else {"block": ""}
@@ -87,6 +112,8 @@ def compare(rows, last, settings):
     names = {(t["variant"], t["role"]): t["bound"] for t in rows}
     unfit = {t["variant"] for t in rows if t["status"] in ("degraded", "wrong")}
     started = {t["variant"] for t in rows if t["status"] != "skipped"}
+    prepared = {(t["variant"], t["role"]) for t in rows
+                if any(p.startswith("preconditioned=") for p in t["path"].split(";"))}
     base = next((name for name in names if name[1] == "baseline"), None)
     no_claim = not base or base[0] in unfit or base[0] not in started
     found = {}
@@ -102,7 +129,9 @@ def compare(rows, last, settings):
             d = [math.log(figure(v, metric) / figure(b, metric)) for b, v in pairs]
             steady = [x for x, pair in zip(d, pairs)
                       if all(t["status"] != "nonsteady" for t in pair)]
-            row = {"d": d, "blocks_used": len(d)}
+            row = {"d": d, "blocks_used": len(d), "not_steady": ""}
+            if metric == "ops_per_s" and name in prepared:
+                row["not_steady"] = not_steady(own)
             if d:
                 own = [figure(v, metric) for _, v in pairs]
                 row["baseline_median"] = median(figure(b, metric) for b, _ in pairs)
@@ -175,6 +204,10 @@ def main(directory):
                  and not math.isclose(float(a), b, rel_tol=1e-9, abs_tol=1e-15)]
         if row["verdict"] != expected["verdict"]:
             wrong.append(f"verdict {row['verdict']!r}, not {expected['verdict']!r}")
+        claimed = "; ".join(re.findall(r"not steady \([^)]*\)", row["reasons"]))
+        if claimed != expected.get("not_steady", ""):
+            wrong.append(f"{claimed or 'steady'!r} instead of "
+                         f"{expected.get('not_steady') or 'steady'!r}")
         for what in wrong:
             print(" ".join(name) + ": " + what)
         problems += len(wrong)

@@ -114,3 +114,68 @@ fn python_finds_an_edit() {
     assert!(text.contains("verdict 'same', not 'faster'"), "{text}");
     assert!(fs::metadata(path.join(CompareRow::FILE)).is_ok());
 }
+
+/// Twelve blocks' ops in thousands: steady, entering, leaving, never, and
+/// steady again after a break.
+const TRACES: [[u64; 12]; 5] = [
+    [90; 12],
+    [400, 300, 200, 150, 100, 90, 90, 90, 90, 90, 90, 90],
+    [90, 90, 90, 90, 90, 90, 90, 90, 50, 50, 50, 50],
+    [400, 100, 400, 100, 400, 100, 400, 100, 400, 100, 400, 100],
+    [90, 90, 90, 90, 90, 40, 90, 90, 90, 90, 90, 90],
+];
+
+#[test]
+fn python_derives_steadiness_and_finds_a_lie_about_it() {
+    let root = tempfile::tempdir().unwrap();
+    let mut told = Vec::new();
+    for (seed, blocks, trace) in (1..)
+        .zip(TRACES)
+        .map(|(seed, trace)| (seed, 12, trace))
+        .chain([(9, 4, TRACES[0])])
+    {
+        let path = run()
+            .seed(seed)
+            .blocks(blocks)
+            .experiment("randwrite-4k", 32, 70_000.0)
+            .contender("uring", 1.2)
+            .alter(move |row| {
+                row.path = "preconditioned=written once".to_owned();
+                let block = row.block.unwrap_or(1) as usize;
+                let ops = trace[block - 1] * 1_000;
+                if row.variant == "uring" {
+                    row.ops = Some(ops);
+                    row.ops_per_s = row
+                        .window_ns
+                        .map(|window_ns| ops as f64 * 1e9 / window_ns as f64);
+                }
+            })
+            .write(root.path());
+        let (derived, _) = derive_directory(&path).unwrap();
+        write_compare(&path, &derived.rows).unwrap();
+        let Some((code, text)) = script(&path) else { return };
+        assert_eq!(code, Some(0), "seed {seed}: {text}");
+        let mut rows = derived.rows.clone();
+        let row = rows.iter_mut().find(|row| row.variant == "uring").unwrap();
+        let truth = std::mem::take(&mut row.reasons);
+        if !truth.contains("not steady") {
+            row.reasons = "not steady (at no time)".to_owned();
+        }
+        write_compare(&path, &rows).unwrap();
+        let (code, text) = script(&path).unwrap();
+        let found = code == Some(1) && text.contains("1 disagree");
+        assert!(found, "instead of {truth:?}: {text}");
+        told.push(truth);
+    }
+    for (told, why) in told.iter().zip([
+        "",
+        "not steady (only from valid block ",
+        "not steady (no longer at valid block 9)",
+        "not steady (at no time)",
+        "not steady (only from valid block 7 on)",
+        "not steady (fewer than 5 valid blocks)",
+    ]) {
+        assert!(told.contains(why), "{told:?}, not {why:?}");
+        assert_eq!(told.contains("not steady"), !why.is_empty(), "{told:?}");
+    }
+}
