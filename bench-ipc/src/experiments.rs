@@ -51,6 +51,7 @@ fn ping_pong(op_bytes: u64, tags: &'static [&'static str]) -> Experiment {
         tags,
         cpus: TWO_CPUS,
         latency_kind: LatencyKind::RoundTrip,
+        steps: &[],
         variants: vec![
             ping_pong_of::<TwoWay<Pipe>>(Baseline, SLEEPS),
             ping_pong_of::<TwoWay<MutexCondvar>>(Contender, SLEEPS),
@@ -92,6 +93,7 @@ fn spsc_stream(
         tags,
         cpus: TWO_CPUS,
         latency_kind: LatencyKind::None,
+        steps: &[],
         variants: vec![
             stream_of::<MutexCondvar>(Baseline),
             stream_of::<Pipe>(Contender),

@@ -32,6 +32,7 @@ fn rtt() -> Experiment {
         tags: &["core", "latency", "noise:socket-spin"],
         cpus: TWO_CPUS,
         latency_kind: LatencyKind::RoundTrip,
+        steps: &[],
         variants: vec![
             rtt_of::<SocketBlocking>(Baseline),
             rtt_of::<SocketSpin>(Contender),
@@ -53,6 +54,7 @@ fn stream_64() -> Experiment {
         tags: &["core", "throughput"],
         cpus: TWO_CPUS,
         latency_kind: LatencyKind::None,
+        steps: &[],
         variants: vec![
             stream_of::<SocketBlocking>(Baseline),
             stream_of::<SocketSpin>(Contender),

@@ -195,6 +195,7 @@ fn randread(
         // The second CPU is for the SQPOLL thread; the pool uses both.
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: vec![
             baseline,
             URING,
@@ -215,6 +216,7 @@ fn seqread() -> Experiment {
         tags: &["core"],
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: vec![PREAD_POOL, URING, URING_FIXED, NOP],
     }
 }
@@ -227,6 +229,7 @@ fn peak() -> Experiment {
         tags: &["core"],
         cpus: CpuNeed::All,
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: vec![PREAD_POOL, URING, URING_FIXED, NOP],
     }
 }
@@ -239,6 +242,7 @@ fn reads_of_size(id: &'static str, params: Params) -> Experiment {
         tags: &[SWEEP],
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: vec![PREAD_POOL, URING, URING_FIXED, NOP],
     }
 }
@@ -256,6 +260,7 @@ fn randwrite(
         tags,
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: writing(baseline),
     }
 }
@@ -269,6 +274,7 @@ fn seqwrite() -> Experiment {
         tags: &["full"],
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: vec![PWRITE_POOL, URING_WRITES, URING_FIXED_WRITES, NOP],
     }
 }
@@ -282,6 +288,7 @@ fn mixed(depth: u64, tags: &'static [&'static str]) -> Experiment {
         tags,
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: writing(PREAD_PWRITE_POOL),
     }
 }
@@ -307,6 +314,7 @@ fn writes_of_size(id: &'static str, params: Params) -> Experiment {
         tags: &[SWEEP],
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: vec![PWRITE_POOL, URING_WRITES, URING_FIXED_WRITES, NOP],
     }
 }
@@ -365,6 +373,7 @@ fn durable_write(
         // both.
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants,
     }
 }
@@ -379,6 +388,7 @@ fn moving_to_file() -> Experiment {
         tags: &[],
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: vec![
             READ_WRITE,
             SENDFILE,
@@ -399,9 +409,27 @@ fn moving_to_socket() -> Experiment {
         tags: &[],
         cpus: CpuNeed::Exactly(2),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: vec![READ_WRITE, SENDFILE, SPLICE, URING_SPLICE],
     }
 }
+
+/// What each rung of the ladder adds one step to. The first ways of each kind
+/// stand for themselves and are compared with the baseline alone.
+const LADDER_STEPS: [(&str, &str); 12] = [
+    (UNCACHED.id, PREAD_BUFFERED.id),
+    (MMAP_POPULATE.id, MMAP.id),
+    (URING_RING.id, URING.id),
+    (URING_FILES.id, URING_RING.id),
+    (URING_BUFFERS.id, URING_FILES.id),
+    (URING_FIXED.id, URING_BUFFERS.id),
+    (URING_IOPOLL.id, URING_FIXED.id),
+    (URING_HYBRID.id, URING_IOPOLL.id),
+    (URING_PASSTHRU.id, URING_FILES.id),
+    (URING_PASSTHRU_BUFFERS.id, URING_PASSTHRU.id),
+    (URING_PASSTHRU_IOPOLL.id, URING_PASSTHRU_BUFFERS.id),
+    (URING_SQPOLL.id, URING_BUFFERS.id),
+];
 
 /// Every way to read at one setting. Each ring variant adds one step to the
 /// one above it, with two branches: passthrough begins again at registered
@@ -414,6 +442,7 @@ fn ladder(depth: u64, baseline: Variant) -> Experiment {
         tags: &["ladder"],
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
+        steps: &LADDER_STEPS,
         variants: vec![
             baseline,
             PREADV2_HIPRI,
@@ -449,6 +478,7 @@ fn nop_rate() -> Experiment {
         tags: &["self-check"],
         cpus: CpuNeed::Exactly(1),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: vec![NOP_BARE, NOP_RECORDED],
     }
 }
@@ -493,6 +523,14 @@ mod tests {
             for bound in experiment.variants.iter().filter_map(|v| v.bound) {
                 let variant = experiment.variant(bound).expect(bound);
                 assert_eq!(variant.role, Role::Bound, "{key}");
+            }
+            let place =
+                |id: &str| experiment.variants.iter().position(|v| v.id == id);
+            for (step, before) in experiment.steps {
+                // A table is read downwards.
+                assert!(
+                    place(before).expect(before) < place(step).expect(step)
+                );
             }
         }
     }

@@ -181,7 +181,9 @@ fn copy(root: &Path, id: &str, (label, hour): (&str, u32), factor: f64) {
     let place = |name: &str| {
         header.split(',').position(|column| column == name).expect("column")
     };
-    let (rate, run) = (place("ops_per_s"), place("run_id"));
+    let run = place("run_id");
+    let [rate, busy, ops, cpu, window] =
+        ["ops_per_s", "busy_cpus", "ops", "cpu_ns", "window_ns"].map(place);
     let mut out = format!("{header}\n");
     for line in lines {
         let mut cells: Vec<String> =
@@ -189,8 +191,15 @@ fn copy(root: &Path, id: &str, (label, hour): (&str, u32), factor: f64) {
         // A list of two CPUs is quoted and splits into two cells.
         let shift = cells.len() - header.split(',').count();
         cells[run] = id.to_owned();
-        if let Ok(value) = cells[rate + shift].parse::<f64>() {
-            cells[rate + shift] = (value * factor).to_string();
+        let number = |place: usize| cells[place + shift].parse::<f64>();
+        if let (Ok(ops), Ok(cpu), Ok(ns)) =
+            (number(ops), number(cpu), number(window))
+        {
+            // A window as much shorter: the integers have to give the rates.
+            let ns = (ns / factor).round();
+            cells[window + shift] = ns.to_string();
+            cells[rate + shift] = (ops * 1e9 / ns).to_string();
+            cells[busy + shift] = (cpu / ns).to_string();
         }
         out.push_str(&cells.join(","));
         out.push('\n');

@@ -50,6 +50,9 @@ pub struct Experiment {
     pub cpus: CpuNeed,
     /// What an op's latency means here.
     pub latency_kind: LatencyKind,
+    /// Variants that are another one with a single thing added, each with that
+    /// other: they are told against each other as well.
+    pub steps: &'static [(&'static str, &'static str)],
     /// The baseline, the contenders and the bounds.
     pub variants: Vec<Variant>,
 }

@@ -9,14 +9,22 @@ use results::across::{
     Across, AcrossError, AcrossRow, Measure, Order, compare,
 };
 use results::schema::{
-    CompareMetric, Role, RunFile, Status, TrialRow, Verdict,
+    CompareMetric, Part, Role, RunFile, Status, Steady, TrialRow, Verdict,
 };
 use results::table::across as table;
 
 /// Makes a trial so many times as fast, in all its figures.
 fn speed_up(row: &mut TrialRow, times: f64) {
-    row.ops_per_s = row.ops_per_s.map(|v| v * times);
-    row.cpu_per_op_ns = row.cpu_per_op_ns.map(|v| v / times);
+    // A window as much shorter: the integers have to give the rates.
+    let (ops, window) = (row.ops.unwrap(), row.window_ns.unwrap());
+    let (window, cpu) =
+        (window as f64 / times, row.cpu_ns.unwrap() as f64 / times);
+    let (window, cpu) = (common::whole(window), common::whole(cpu));
+    row.window_ns = Some(window);
+    row.cpu_ns = Some(cpu);
+    row.ops_per_s = Some(ops as f64 * 1e9 / window as f64);
+    row.cpu_per_op_ns = Some(cpu as f64 / ops as f64);
+    row.busy_cpus = Some(cpu as f64 / window as f64);
     for ns in [&mut row.latency_p50_ns, &mut row.latency_p99_ns] {
         *ns = ns.map(|ns| common::whole(ns as f64 / times));
     }
@@ -289,7 +297,7 @@ fn void_blocks_do_not_count_and_thin_sessions_are_told() {
                 format!("2026-11-21T05:{:02}:00.000Z", row.session);
             if row.session == 2 && row.block > Some(3) {
                 row.status = Status::Invalid;
-                row.ops_per_s = Some(1.0);
+                speed_up(row, 1e-3);
             }
         })
         .write(root.path());
@@ -389,4 +397,76 @@ fn the_same_files_give_the_same_document() {
     assert_eq!(json["order"], "one_after_the_other");
     assert_eq!(json["rows"][0]["measure"], "figure");
     assert_eq!(json["rows"].as_array().unwrap().len(), 12 + 8);
+}
+
+#[test]
+fn a_row_that_contradicts_itself_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let one = |seed| sessions(seed, 0, |_| 1.0).sessions(1);
+    let a = one(1).write(root.path());
+    let alterations: [fn(&mut TrialRow); 2] =
+        [|row| row.ops_per_s = Some(1e300), |row| row.window_ns = Some(0)];
+    for alter in alterations {
+        let b = one(2).alter(alter).write(root.path());
+        let error = compare(std::slice::from_ref(&a), &[b], None).unwrap_err();
+        assert!(matches!(error, AcrossError::Contradiction { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains("trial 1 contradicts itself"), "{message}");
+    }
+}
+
+#[test]
+fn what_was_written_to_while_it_changed_passes_no_gate() {
+    let root = tempfile::tempdir().unwrap();
+    let written = |seed, first, from: u32| {
+        sessions(seed, first, |_| 1.0)
+            .sessions(2)
+            .alter(move |row| {
+                row.started_at_utc =
+                    format!("2026-11-21T04:{:02}:00Z", first + row.session);
+                row.path = "preconditioned=written once".to_owned();
+                let falls = row.session == 2
+                    && row.variant == "uring"
+                    && row.block >= Some(from);
+                speed_up(row, if falls { 0.5 } else { 1.0 });
+            })
+            .write(root.path())
+    };
+    let (a, b) = (written(1, 0, 99), written(2, 10, 9));
+    let across = both(&a, &b);
+    let steady = |variant| {
+        find(&across, variant, CompareMetric::OpsPerS, Measure::Figure).steady
+    };
+    assert_eq!(steady("uring"), Some(Steady::No));
+    assert_eq!(steady("uring-fixed"), Some(Steady::Yes));
+    let expected = "storage/randread-4k depth=1 uring: not steady in 1 of 2 \
+                    sessions (no longer at valid block 9) in B";
+    assert_eq!(across.doubts()[0], expected);
+    let text = table::text(&across, &[], false);
+    assert!(text.contains(&format!("! {expected}")), "{text}");
+    assert!(text.contains("undecided, not steady"), "{text}");
+}
+
+/// As the suite lists them, not as trials come or names sort.
+#[test]
+fn rows_stand_in_the_order_of_the_plan() {
+    let root = tempfile::tempdir().unwrap();
+    let planned = |seed, first| {
+        let path =
+            sessions(seed, first, |_| 1.0).sessions(1).write(root.path());
+        let mut file = RunFile::read(&path).unwrap();
+        let plan = serde_json::json!({ "experiments": [{
+            "suite": "storage",
+            "experiment": "storage/randread-4k",
+            "params": { "depth": "1" },
+            "variants": ["uring-fixed", "uring", "pread-pool"],
+        }] });
+        file.parts = vec![Part { plan, ..Part::default() }];
+        file.write(&path).unwrap();
+        path
+    };
+    let across = both(&planned(1, 0), &planned(2, 10));
+    let names: Vec<&str> =
+        across.rows[..3].iter().map(|row| row.variant.as_str()).collect();
+    assert_eq!(names, ["pread-pool", "uring-fixed", "uring"]);
 }

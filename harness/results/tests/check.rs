@@ -9,7 +9,7 @@ use common::run;
 use results::check::check;
 use results::compare::derive_directory;
 use results::reader::read_metrics;
-use results::schema::{Part, RunFile, Status};
+use results::schema::{Part, RunFile, Status, Steady};
 use results::writer::write_compare;
 
 fn written(root: &Path) -> PathBuf {
@@ -287,4 +287,31 @@ fn an_attempt_left_out_is_found() {
     let report = check(&path);
     let problems = report.problems.join("\n");
     assert!(problems.contains("attempt 2 at a block, expected 1"));
+}
+
+/// The example that is committed, and every run before this column.
+#[test]
+fn an_older_file_may_lack_the_last_column() {
+    let root = tempfile::tempdir().unwrap();
+    let path = run()
+        .blocks(8)
+        .experiment("randwrite-4k", 32, 70_000.0)
+        .contender("uring", 1.2)
+        .alter(|row| row.path = "preconditioned=written once".to_owned())
+        .write(root.path());
+    let (derived, _) = derive_directory(&path).unwrap();
+    write_compare(&path, &derived.rows).unwrap();
+    assert_eq!(derived.rows[0].steady, Some(Steady::Yes));
+    let file = path.join("compare.csv");
+    let text = fs::read_to_string(&file).unwrap();
+    let older: String = text
+        .lines()
+        .map(|line| line.rsplit_once(',').unwrap().0.to_owned() + "\n")
+        .collect();
+    fs::write(&file, older).unwrap();
+    let report = check(&path);
+    assert!(report.is_clean(), "{report}");
+    fs::write(&file, text.replacen(",yes\n", ",no\n", 1)).unwrap();
+    let report = check(&path).to_string();
+    assert!(report.contains("column steady holds \"no\""), "{report}");
 }

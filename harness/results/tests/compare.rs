@@ -7,7 +7,8 @@ use std::convert::Infallible;
 use common::{Variant, trial};
 use results::compare::{Derived, derive};
 use results::schema::{
-    CompareMetric, CompareRow, Role, Settings, Status, TrialRow, Verdict,
+    CompareMetric, CompareRow, Role, Settings, Status, Steady, TrialRow,
+    Verdict,
 };
 
 /// Ops in the window of each block, by variant; the baseline comes first.
@@ -477,6 +478,7 @@ fn blocks_that_leave_steady_state_are_told_where_there_is_a_history() {
     let mut rows = trials(&measured);
     let plain = derived(rows.clone(), 12);
     assert_eq!(row(&plain, "uring").reasons, "");
+    assert_eq!(row(&plain, "uring").steady, None);
     for row in &mut rows {
         row.path = "o_direct=yes;preconditioned=written once".to_owned();
     }
@@ -485,14 +487,12 @@ fn blocks_that_leave_steady_state_are_told_where_there_is_a_history() {
     let why = "not steady (no longer at valid block 9)";
     assert_eq!(found.reasons, why);
     assert_eq!(found.verdict, Some(Verdict::Slower), "by the pairs");
+    assert!(judged.rows.iter().all(|row| row.steady == Some(Steady::No)));
     let variants = &judged.experiments[0].variants;
     let told: Vec<_> =
         variants.iter().map(|v| v.not_steady.as_deref()).collect();
     assert_eq!(told, [Some(why), Some(why)]);
-    let text = results::table::text(
-        &judged,
-        None,
-        results::table::Style { colour: false, p50: false },
-    );
+    let text =
+        results::table::text(&judged, None, results::table::Style::default());
     assert!(text.contains("pwrite not steady"), "{text}");
 }

@@ -5,8 +5,8 @@ mod common;
 use std::convert::Infallible;
 
 use common::{Variant, trial};
-use results::compare::{Derived, derive};
-use results::schema::{Role, Settings, Status, TrialRow};
+use results::compare::{Derived, Plan, derive, derive_planned};
+use results::schema::{Part, Role, RunFile, Settings, Status, TrialRow};
 use results::table::{Style, json, text, verdicts};
 
 const CAP: Option<&str> = Some("comparison only: virtual machine");
@@ -137,7 +137,7 @@ uring-fixed         70.3k ± 3.0 %   450 µs ± 0.0 %   23.9 µs ± 3.0 %   1.00
 uring-slow          35.0k ± 1.0 %   450 µs ± 0.0 %   48.0 µs ± 1.0 %   0.500× [0.495, 0.505]  slower
 noise floor (A/A)   5.0 %           0.0 %            0.5 %             smallest effect this run can show: 1.4 %
 not run: nvme-passthrough: no NVMe character device; give one with --target /dev/ng0n1
-! 11 of 12 blocks count, the others are void or not measured yet: `reasons` in trials.csv tells why; `bypass run --resume` goes on
+! 11 of 12 blocks count, the others are void or not measured yet: `reasons` in trials.csv tells why; `bypass run --resume` tries them again
 ! uring: no verdict, degraded: io_wq=yes; the suite's page in docs/ tells what its own path needs
 ! some trials have a trend (uring-slow); without them ops/s of uring-slow moves by +0.0 %, the others by less: windows.csv shows it, a longer --window averages it out
 ! undecided: uring-fixed (ops/s, CPU/op); about 32 blocks would decide (--blocks 32)
@@ -222,4 +222,61 @@ fn calls_and_cycles_have_columns_only_where_they_were_counted() {
     rows[1].cycles_per_op = Some(8_380.0);
     let found = text(&derived(rows), None, Style::default());
     assert_eq!(cell(&found, "pread-pool", "cycles/op"), "8.38k");
+}
+
+/// A ladder: in the order of the plan, each step against the one before it.
+#[test]
+fn a_ladder_is_told_step_by_step_within_a_hundred_columns() {
+    let plan = serde_json::json!({
+        "options": { "smoke": false },
+        "experiments": [{
+            "suite": "storage",
+            "experiment": "storage/randread-4k",
+            "params": { "depth": "32", "direct": "yes" },
+            "variants": [
+                "pread-pool", "uring-slow", "uring", "nvme-passthrough",
+                "uring-fixed", "nop-ring",
+            ],
+            "steps": [
+                ["uring", "uring-slow"],
+                ["nvme-passthrough", "uring"],
+                ["uring-fixed", "uring"],
+            ],
+        }],
+    });
+    let parts = vec![Part { plan, ..Part::default() }];
+    let plan = Plan::of(&RunFile { parts, ..RunFile::default() });
+    let mut rows = trials();
+    for row in &mut rows {
+        if row.role == Role::Contender && row.block.is_some() {
+            row.bound = "nop-ring".to_owned();
+            row.syscalls_per_op = Some(0.125);
+        }
+    }
+    let rows = rows.into_iter().map(Ok::<_, Infallible>);
+    let Ok(derived) = derive_planned(rows, &Settings::default(), &plan);
+    let style = Style { width: Some(100), ..Style::default() };
+    let expected = "\
+storage/randread-4k  depth 32, direct yes, 12 blocks                comparison only: virtual machine
+                          ops/s           CPU/op            calls/op   of nop-ring
+pread-pool (32 threads)   70.0k           24.0 µs
+uring-slow                35.0k ± 1.0 %   48.0 µs ± 1.0 %   0.12       5.0 %
+uring                     84.0k ± 1.0 %   20.0 µs ± 1.0 %   0.12       12 %
+uring-fixed               70.3k ± 3.0 %   23.9 µs ± 3.0 %   0.12       10 %
+noise floor (A/A)         0.5 %           0.5 %
+                          p99 service         ops/s vs pread-pool
+pread-pool (32 threads)     1.10 ms           baseline
+uring-slow                  2.20 ms ± 1.0 %   0.500× [0.495, 0.505]  slower
+uring                     917 µs    ± 1.0 %   1.20× [1.19, 1.21]     faster
+uring-fixed                 1.09 ms ± 3.0 %   1.00× [0.98, 1.04]     undecided
+noise floor (A/A)         0.5 %               smallest effect this run can show: 1.4 %
+each step on the one above it   ops/s                           CPU/op
+uring (on uring-slow)           2.400× [2.400, 2.400]  faster   0.417× [0.417, 0.417]  faster
+uring-fixed                     0.84× [0.82, 0.85]     slower   1.19× [1.17, 1.22]     slower
+not run: nvme-passthrough: no NVMe character device; give one with --target /dev/ng0n1
+! undecided: uring-fixed (ops/s, p99, CPU/op); about 35 blocks would decide (--blocks 35)
+! cycles/op: not counted, no trial was given the processor's counters (few guests have them; else
+    kernel.perf_event_paranoid of 1 or CAP_PERFMON)
+";
+    check(&text(&derived, CAP, style), expected);
 }

@@ -38,7 +38,7 @@ Sessions measured in turn are stronger than one side after the other:
 
 Exit codes: 0 compared; 1 --gate, and a figure is slower; 2 nothing to compare, \
 or --gate without the sessions that a verdict needs for each figure; 4 --gate, \
-and something that A measured could not be judged.")]
+and something that A measured could not be judged or was not in steady state.")]
 pub struct Compare {
     /// The runs to compare with.
     a: String,

@@ -134,6 +134,7 @@ fn conclude(suites: &[Suite], mut report: Report) -> Exit {
     let ids: Vec<&str> = suites.iter().map(|suite| suite.id).collect();
     report.derived.experiments.retain(|e| ids.contains(&e.suite.as_str()));
     report.derived.rows.retain(|row| ids.contains(&row.suite.as_str()));
+    report.derived.steps.retain(|row| ids.contains(&row.suite.as_str()));
     if let Err(error) = output::print(&report, Format::Text) {
         tell(format_args!("error: writing to standard output: {error}"));
         return Exit::Environment;

@@ -84,6 +84,22 @@ pub fn is_coloured() -> bool {
     wanted && io::stdout().is_terminal()
 }
 
+/// Columns of what is no terminal: a file, a pager, a log.
+const COLUMNS: usize = 120;
+
+/// Fewer would break every table to pieces.
+const COLUMNS_MIN: usize = 60;
+
 fn style() -> table::Style {
-    table::Style { colour: is_coloured(), ..table::Style::default() }
+    // Asked of standard output only: it is where the tables go.
+    let columns = match io::stdout().is_terminal() {
+        true => terminal_size::terminal_size_of(io::stdout()),
+        false => None,
+    };
+    let columns = columns.map_or(COLUMNS, |(width, _)| width.0.into());
+    table::Style {
+        colour: is_coloured(),
+        width: Some(columns.max(COLUMNS_MIN)),
+        ..table::Style::default()
+    }
 }

@@ -312,6 +312,7 @@ pub fn record(
                 "numa_node": p.numa_node,
                 "variants": p.experiment.variants.iter()
                     .map(|v| v.id).collect::<Vec<_>>(),
+                "steps": p.experiment.steps,
             })
         })
         .collect();
@@ -351,6 +352,7 @@ mod tests {
             tags: &[],
             cpus,
             latency_kind: LatencyKind::Service,
+            steps: &[],
             variants,
         };
         Planned {

@@ -5,10 +5,10 @@ use stats::summary::mean;
 use stats::welch::{self, WelchInterval};
 use stats::{equivalence, holm, power, verdict};
 
-use super::side::{ExperimentSide, VariantSide, bar, bar_on};
+use super::side::{self, ExperimentSide, VariantSide, bar, bar_on};
 use crate::compare::gather::ExperimentId;
 use crate::compare::word;
-use crate::schema::{Better, CompareMetric, Role, Verdict};
+use crate::schema::{Better, CompareMetric, Role, Steady, Verdict};
 
 /// Sessions a side that a verdict needs. With two or three the interval of a
 /// difference is 4.3 or 2.3 standard deviations wide to each side (Student's t
@@ -83,6 +83,10 @@ pub struct AcrossRow {
     pub verdict: Option<Verdict>,
     /// Why it is undecided without a test.
     pub reason: String,
+    /// Whether both sides' sessions are in steady state on throughput, where
+    /// what is written to has a history. The verdict stands for the state that
+    /// they were in.
+    pub steady: Option<Steady>,
 }
 
 impl AcrossRow {
@@ -144,7 +148,7 @@ fn pairs<'a>(
         .filter_map(|of_a| Some((of_a, b.variant(of_a)?)))
         .filter(|(a, b)| bar(a, b).is_none())
         .collect();
-    pairs.sort_by_key(|(a, _)| (a.role != Role::Baseline, a.name.clone()));
+    pairs.sort_by_key(|(a, _)| a.role != Role::Baseline);
     if measure == Measure::Figure {
         return pairs;
     }
@@ -191,6 +195,7 @@ fn blank(
         sessions_needed: None,
         verdict: Some(Verdict::Undecided),
         reason: String::new(),
+        steady: None,
     }
 }
 
@@ -201,12 +206,14 @@ fn draft<'a>(
     rules: Rules,
 ) -> Option<Draft<'a>> {
     let at = row.metric as usize;
+    let steady = side::steady(a, b);
     let (a, b) = match row.measure {
         Measure::Figure => (&a.figures[at], &b.figures[at]),
         Measure::Ratio => (&a.ratios[at], &b.ratios[at]),
     };
     // A metric that one side never measured is no row.
     let (mean_a, mean_b) = (mean(a)?, mean(b)?);
+    row.steady = steady;
     row.sessions_a = a.len();
     row.sessions_b = b.len();
     row.a = Some(mean_a.exp());

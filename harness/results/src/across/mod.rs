@@ -14,6 +14,7 @@
 //! A side may be several runs, as where sessions are measured in turn (A, B, A,
 //! B): their sessions are pooled.
 
+mod differences;
 mod estimate;
 mod order;
 mod side;
@@ -53,6 +54,8 @@ pub struct Across {
     /// What A measured and B cannot be held against, and why: it may have got
     /// worse unseen.
     pub unjudged: Vec<String>,
+    /// What was measured while its target was changing, and on which side.
+    pub unsteady: Vec<String>,
     /// What is the same question on both sides and was not asked alike.
     pub notes: Vec<String>,
     /// Settings and tool: what differs between the sides.
@@ -104,6 +107,19 @@ pub enum AcrossError {
         /// Its version.
         b_version: u32,
     },
+    /// A row that was edited.
+    #[error(
+        "{directory}: trial {trial} contradicts itself: {what}; the row was \
+         edited, restore trials.csv from a copy (`bypass check` looks for more)"
+    )]
+    Contradiction {
+        /// The run.
+        directory: PathBuf,
+        /// The trial's number.
+        trial: u64,
+        /// What does not follow from what.
+        what: String,
+    },
     /// What is on both sides cannot be compared.
     #[error(
         "nothing is left to compare: {0}; `reasons` in trials.csv tells why, \
@@ -144,8 +160,9 @@ pub fn compare(
         rows: Vec::new(),
         not_compared: Vec::new(),
         unjudged: Vec::new(),
+        unsteady: Vec::new(),
         notes: Vec::new(),
-        differences: side::differences(&a, &b),
+        differences: differences::differences(&a, &b),
         a: a.summary(),
         b: b.summary(),
     };
@@ -262,6 +279,7 @@ impl Across {
             doubts.push(self.order.sentence().to_owned());
         }
         doubts.extend(self.unjudged.iter().cloned());
+        doubts.extend(self.unsteady.iter().cloned());
         let untested = self.rows.iter().filter(|row| {
             row.measure == Measure::Figure
                 && row.ratio_low.is_none()
@@ -299,12 +317,17 @@ impl Across {
                     if of_a.has_figures() {
                         self.unjudged.extend(bars.iter().cloned());
                     }
-                    self.not_compared.extend(bars);
                     self.unjudged.extend(side::lost(of_a, of_b).map(line));
+                    for (side, of) in [("A", of_a), ("B", of_b)] {
+                        let why = of.not_steady().filter(|_| bars.is_empty());
+                        let why = why.map(|why| format!("{why} in {side}"));
+                        self.unsteady.extend(why.map(line));
+                    }
                     let notes = side::shape_notes(of_a, of_b);
                     self.notes.extend(
                         notes.map(|n| format!("{name} {}: {n}", of_a.name)),
                     );
+                    self.not_compared.extend(bars);
                 }
                 (of_a, _) => {
                     let side = if of_a.is_some() { "A" } else { "B" };

@@ -8,15 +8,16 @@ use serde_json::Value;
 use stats::summary::mean;
 
 use super::order::Span;
-use super::{AcrossError, Difference, is_compared};
+use super::{AcrossError, is_compared};
+use crate::check::contradictions;
 use crate::command_line::{DESTROY_OPTION, without_option};
-use crate::compare::derive_gathered;
 use crate::compare::gather::{
-    Attempt, Experiment, ExperimentId, Gathered, count,
+    Attempt, Experiment, ExperimentId, Gathered, count, unsteady,
 };
+use crate::compare::{Plan, derive_gathered};
 use crate::reader::read_trials;
 use crate::schema::{
-    CompareMetric, CpuAccounting, LatencyKind, LoadMode, Role, RunFile,
+    CompareMetric, CpuAccounting, LatencyKind, LoadMode, Role, RunFile, Steady,
     TrialRow,
 };
 
@@ -57,6 +58,10 @@ pub(super) struct VariantSide {
     pub figures: PerMetric,
     /// Per session the mean log ratio to the baseline.
     pub ratios: PerMetric,
+    /// Whether what it writes to has a history.
+    preconditioned: bool,
+    /// Why sessions were not in steady state, where they had to be.
+    unsteady: Vec<String>,
     shape: Shape,
 }
 
@@ -150,22 +155,25 @@ impl Side {
         let mut side = Side { runs: Vec::new(), experiments: Vec::new() };
         for directory in directories {
             let (run, gathered, shapes) = Run::read(directory)?;
+            let plan = Plan::of(&run.file);
             for experiment in &gathered.experiments {
-                side.add(experiment, &shapes);
+                side.add(experiment, &shapes, &plan);
             }
             side.runs.push(run);
         }
         Ok(side)
     }
 
-    fn add(&mut self, experiment: &Experiment, shapes: &Shapes) {
+    fn add(&mut self, experiment: &Experiment, shapes: &Shapes, plan: &Plan) {
         let known = self.experiments.iter().position(|e| e.0 == experiment.id);
         let index = known.unwrap_or_else(|| {
             let new = (experiment.id.clone(), ExperimentSide::default());
             self.experiments.push(new);
             self.experiments.len() - 1
         });
-        self.experiments[index].1.add(experiment, shapes);
+        let own = &mut self.experiments[index].1;
+        own.add(experiment, shapes);
+        own.variants.sort_by_key(|v| plan.place(&experiment.id, &v.name));
     }
 
     pub fn experiment(&self, id: &ExperimentId) -> Option<&ExperimentSide> {
@@ -198,13 +206,22 @@ impl Run {
         let mut spans = BTreeMap::new();
         for row in read_trials(directory)? {
             let row = row?;
+            if let Some(what) = contradictions(&row).into_iter().next() {
+                return Err(AcrossError::Contradiction {
+                    directory: directory.to_path_buf(),
+                    trial: row.trial,
+                    what,
+                });
+            }
             gathered.add(&row);
             note_shape(&mut shapes, &row);
             if row.block.is_some() {
                 extend(&mut spans, &row);
             }
         }
-        let suspect = derive_gathered(&gathered, &file.settings).aa.suspect;
+        let plan = Plan::default();
+        let derived = derive_gathered(&gathered, &file.settings, &plan);
+        let suspect = derived.aa.suspect;
         let thin = thin_sessions(&gathered, file.settings.blocks);
         let directory = directory.to_path_buf();
         let run = Run { directory, file, suspect, spans, thin };
@@ -337,8 +354,12 @@ impl ExperimentSide {
                 _ => mixed,
             };
             own.unfit = own.unfit.take().or(unfit);
+            own.preconditioned |= variant.preconditioned;
             for blocks in sessions.values() {
                 own.session(blocks, index, baseline);
+                if variant.preconditioned {
+                    own.judge_steadiness(blocks, index);
+                }
             }
         }
     }
@@ -352,6 +373,8 @@ impl ExperimentSide {
                 unfit: None,
                 figures: PerMetric::default(),
                 ratios: PerMetric::default(),
+                preconditioned: false,
+                unsteady: Vec::new(),
                 shape: Shape::default(),
             });
             self.variants.len() - 1
@@ -371,6 +394,29 @@ impl VariantSide {
     /// Whether this side has figures of it that count.
     pub fn has_figures(&self) -> bool {
         self.unfit.is_none() && !self.figures.iter().all(Vec::is_empty)
+    }
+
+    /// Each session writes its target anew, and so has to become steady anew.
+    fn judge_steadiness(&mut self, blocks: &[&Attempt], index: usize) {
+        let ops = CompareMetric::OpsPerS;
+        let value = |block: &&Attempt| block.slot(index)?.value(ops);
+        let rounds: Vec<f64> = blocks.iter().filter_map(value).collect();
+        // Without a round it adds no figure, and that is told elsewhere.
+        if !rounds.is_empty() {
+            self.unsteady.extend(unsteady(&rounds));
+        }
+    }
+
+    /// What a figure of this side is worth that was measured while its target
+    /// was changing.
+    pub fn not_steady(&self) -> Option<String> {
+        let first = self.unsteady.first()?;
+        let ops = CompareMetric::OpsPerS as usize;
+        Some(format!(
+            "not steady in {} of {} sessions ({first})",
+            self.unsteady.len(),
+            self.figures[ops].len()
+        ))
     }
 
     /// Adds one session: the mean over its blocks of the logarithms.
@@ -397,6 +443,15 @@ impl VariantSide {
             self.ratios[at].extend(mean(&ratios));
         }
     }
+}
+
+/// Whether a variant was in steady state on both sides, where it had to be.
+pub(super) fn steady(a: &VariantSide, b: &VariantSide) -> Option<Steady> {
+    if !(a.preconditioned || b.preconditioned) {
+        return None;
+    }
+    let unsteady = a.not_steady().or(b.not_steady()).is_some();
+    Some(if unsteady { Steady::No } else { Steady::Yes })
 }
 
 /// Why two figures of a variant on any metric cannot be compared.
@@ -498,51 +553,6 @@ pub(super) fn shape_notes(
     .map(|(what, a, b)| format!("{what} {a} in A, {b} in B"))
 }
 
-/// Settings, program and machine: what is not the same in all runs. Values of
-/// several runs of a side stand beside each other.
-pub(super) fn differences(a: &Side, b: &Side) -> Vec<Difference> {
-    type Fact = (&'static str, fn(&RunFile) -> String);
-    const FACTS: [Fact; 12] = [
-        ("machine", |f| f.machine_id.clone()),
-        ("tool version", |f| f.tool.version.clone()),
-        ("tool commit", |f| known(f.tool.git_commit.clone())),
-        ("tool tree edited", |f| known(f.tool.git_dirty)),
-        ("rustc", |f| f.tool.rustc.clone()),
-        ("build profile", |f| f.tool.profile.clone()),
-        ("window", |f| milliseconds(f.settings.window_ns)),
-        ("warm-up", |f| milliseconds(f.settings.warmup_ns)),
-        ("blocks per session", |f| f.settings.blocks.to_string()),
-        ("practical threshold", |f| f.settings.practical_ratio.to_string()),
-        ("clock", |f| known(f.clock["source"].as_str())),
-        ("seed", |f| {
-            let seeds: Vec<String> =
-                f.parts.iter().map(|part| part.seed.to_string()).collect();
-            seeds.join("+")
-        }),
-    ];
-    FACTS
-        .into_iter()
-        .filter_map(|(key, fact)| {
-            let values = |side: &Side| {
-                let mut values: Vec<String> =
-                    side.runs.iter().map(|run| fact(&run.file)).collect();
-                values.dedup();
-                values.join(", ")
-            };
-            let (a, b) = (values(a), values(b));
-            (a != b).then(|| Difference { key: key.to_owned(), a, b })
-        })
-        .collect()
-}
-
-fn known(value: Option<impl ToString>) -> String {
-    value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
-}
-
-fn milliseconds(ns: u64) -> String {
-    format!("{} ms", ns as f64 / 1e6)
-}
-
 #[cfg(test)]
 impl VariantSide {
     /// With these session means of log ops/s.
@@ -555,6 +565,8 @@ impl VariantSide {
             unfit: None,
             ratios: figures.clone(),
             figures,
+            preconditioned: false,
+            unsteady: Vec::new(),
             shape: Shape::default(),
         }
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::compare::{Derived, derive};
-use crate::reader::{Block, Blocks, ReadError, Torn, read_compare};
+use crate::reader::{Block, Blocks, Located, ReadError, Rows, Torn};
 use crate::schema::{
     CompareRow, Kind, Role, RunFile, Settings, Table, TrialRow,
 };
@@ -314,16 +314,21 @@ fn check_compare(directory: &Path, run: &RunFile, report: &mut Report) {
         }
         return;
     }
-    let stored = match read_compare(directory) {
+    let stored = Rows::<CompareRow>::open(directory).and_then(|mut rows| {
+        let columns = rows.columns();
+        let all: Result<Vec<_>, _> = rows.by_ref().collect();
+        Ok((all?, columns))
+    });
+    let (stored, columns) = match stored {
         Ok(stored) => stored,
         Err(error) => return report.problems.push(error.to_string()),
     };
     let mut problems = Vec::new();
     let mut derived: HashMap<_, _> =
         report.derived.rows.iter().map(|row| (key(row), row)).collect();
-    for (line, row) in (2..).zip(&stored) {
+    for Located { row, line, .. } in &stored {
         let difference = match derived.remove(&key(row)) {
-            Some(expected) => difference(row, expected),
+            Some(expected) => difference(row, expected, columns),
             None => Some("the row follows from no trials".to_owned()),
         };
         if let Some(what) = difference {
@@ -362,11 +367,18 @@ fn key(row: &CompareRow) -> [&str; 6] {
     ]
 }
 
-/// The first cell in which a stored row differs from the derived one.
-fn difference(stored: &CompareRow, derived: &CompareRow) -> Option<String> {
+/// The first cell in which a stored row differs from the derived one, of the
+/// columns that the file has.
+fn difference(
+    stored: &CompareRow,
+    derived: &CompareRow,
+    columns: usize,
+) -> Option<String> {
     let (stored, derived) = (cells(stored)?, cells(derived)?);
-    for ((column, stored), derived) in
-        CompareRow::COLUMNS.iter().zip(stored.iter()).zip(derived.iter())
+    for ((column, stored), derived) in CompareRow::COLUMNS[..columns]
+        .iter()
+        .zip(stored.iter())
+        .zip(derived.iter())
     {
         let same = match (column.kind, stored.parse(), derived.parse()) {
             (Kind::Number, Ok(stored), Ok(derived)) => near(stored, derived),

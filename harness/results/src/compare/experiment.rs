@@ -4,6 +4,7 @@ use serde::Serialize;
 use stats::summary::median;
 
 use super::gather::{Experiment, Variant, count};
+use super::plan::Plan;
 use crate::schema::{
     CompareMetric, CompareRow, LatencyKind, Role, Settings, Status,
 };
@@ -24,7 +25,10 @@ pub struct ExperimentSummary {
     pub blocks_valid: u32,
     /// Blocks that were run again.
     pub blocks_run_again: u32,
-    /// Baseline first, then by name, then the A/A twin, then the bounds.
+    /// One pass, of which nothing is run again.
+    pub smoke: bool,
+    /// Baseline first, then in the order of the suite's list, then the A/A
+    /// twin, then the bounds.
     pub variants: Vec<VariantSummary>,
 }
 
@@ -102,12 +106,16 @@ impl Figures {
 pub(super) fn summary(
     experiment: &Experiment,
     settings: &Settings,
+    plan: &Plan,
 ) -> ExperimentSummary {
     let [suite, id, params] = experiment.id.clone();
     let mut variants: Vec<VariantSummary> = (0..experiment.variants.len())
         .map(|index| variant_summary(experiment, index))
         .collect();
-    variants.sort_by_key(|v| (rank(v.role), v.variant.clone()));
+    variants.sort_by_key(|variant| {
+        let place = plan.place(&experiment.id, &variant.variant);
+        (rank(variant.role), place)
+    });
     ExperimentSummary {
         suite,
         experiment: id,
@@ -115,6 +123,7 @@ pub(super) fn summary(
         blocks_planned: settings.blocks.saturating_mul(settings.sessions),
         blocks_valid: count(experiment.valid_blocks()),
         blocks_run_again: experiment.run_again,
+        smoke: plan.smoke,
         variants,
     }
 }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use stats::steady_state::{Steadiness, WINDOW_ROUNDS, steadiness};
 use stats::summary::median;
 
-use crate::schema::{CompareMetric, LatencyKind, Role, Status, TrialRow};
+use crate::schema::{
+    CompareMetric, LatencyKind, Role, Status, Steady, TrialRow,
+};
 
 /// What a trial states in its path when its target has a history.
 const PRECONDITIONED: &str = "preconditioned=";
@@ -199,18 +201,16 @@ impl Experiment {
             return None;
         }
         let rounds = self.values(variant, CompareMetric::OpsPerS);
-        let why = match steadiness(&rounds) {
-            Some(Steadiness::Steady { from: 0 }) => return None,
-            Some(Steadiness::Steady { from }) => {
-                format!("only from valid block {} on", from + 1)
-            }
-            Some(Steadiness::Left { at }) => {
-                format!("no longer at valid block {}", at + 1)
-            }
-            Some(Steadiness::Never) => "at no time".to_owned(),
-            None => format!("fewer than {WINDOW_ROUNDS} valid blocks"),
-        };
-        Some(format!("not steady ({why})"))
+        Some(format!("not steady ({})", unsteady(&rounds)?))
+    }
+
+    /// Whether two variants are steady, where at least one of them has to be.
+    pub fn steady(&self, pair: [usize; 2]) -> Option<Steady> {
+        if !pair.iter().any(|i| self.variants[*i].preconditioned) {
+            return None;
+        }
+        let unsteady = pair.iter().any(|i| self.not_steady(*i).is_some());
+        Some(if unsteady { Steady::No } else { Steady::Yes })
     }
 
     /// The median of an extra figure over the blocks that count.
@@ -316,6 +316,22 @@ impl Slot {
     pub fn is_flagged(&self) -> bool {
         self.status == Status::Nonsteady
     }
+}
+
+/// In which of these rounds a target was not in steady state, by SNIA's rule;
+/// none if it was in all of them.
+pub(crate) fn unsteady(rounds: &[f64]) -> Option<String> {
+    Some(match steadiness(rounds) {
+        Some(Steadiness::Steady { from: 0 }) => return None,
+        Some(Steadiness::Steady { from }) => {
+            format!("only from valid block {} on", from + 1)
+        }
+        Some(Steadiness::Left { at }) => {
+            format!("no longer at valid block {}", at + 1)
+        }
+        Some(Steadiness::Never) => "at no time".to_owned(),
+        None => format!("fewer than {WINDOW_ROUNDS} valid blocks"),
+    })
 }
 
 /// A value that has a logarithm; a rate of 0 has none and counts as missing.

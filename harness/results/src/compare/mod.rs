@@ -8,12 +8,14 @@
 
 mod experiment;
 pub(crate) mod gather;
+mod plan;
 mod row;
 
 use std::path::Path;
 
 pub use experiment::{ExperimentSummary, Figures, VariantSummary};
 use gather::Gathered;
+pub use plan::Plan;
 use row::Draft;
 pub(crate) use row::word;
 use serde::Serialize;
@@ -34,6 +36,10 @@ pub struct Derived {
     pub aa: AaCheck,
     /// What the rows do not hold: the baseline, bounds and skipped variants.
     pub experiments: Vec<ExperimentSummary>,
+    /// Each step against the one before it, where an experiment is made of
+    /// steps: rows like the others, whose `baseline` is the step before, a
+    /// family for each metric. They stand in no file; trials and plan give them.
+    pub steps: Vec<CompareRow>,
 }
 
 /// Whether the run can be believed: copies of the baseline must not differ
@@ -66,7 +72,8 @@ pub fn derive_directory(
 ) -> Result<(Derived, Torn), CompareError> {
     let run = RunFile::read(directory)?;
     let mut trials = read_trials(directory)?;
-    let derived = derive(trials.by_ref(), &run.settings)?;
+    let plan = Plan::of(&run);
+    let derived = derive_planned(trials.by_ref(), &run.settings, &plan)?;
     Ok((derived, trials.torn()))
 }
 
@@ -78,20 +85,36 @@ pub fn derive<E>(
     trials: impl IntoIterator<Item = Result<TrialRow, E>>,
     settings: &Settings,
 ) -> Result<Derived, E> {
+    derive_planned(trials, settings, &Plan::default())
+}
+
+/// The same in the order of a plan, and with the steps that it tells of. No
+/// verdict of `rows` depends on the plan.
+pub fn derive_planned<E>(
+    trials: impl IntoIterator<Item = Result<TrialRow, E>>,
+    settings: &Settings,
+    plan: &Plan,
+) -> Result<Derived, E> {
     let mut gathered = Gathered::default();
     for trial in trials {
         gathered.add(&trial?);
     }
-    Ok(derive_gathered(&gathered, settings))
+    Ok(derive_gathered(&gathered, settings, plan))
 }
+
+/// What a step is asked about: does it bring anything, and does it cost less?
+const STEP_METRICS: [CompareMetric; 2] =
+    [CompareMetric::OpsPerS, CompareMetric::CpuPerOpNs];
 
 /// The same from trials that are sorted already.
 pub(crate) fn derive_gathered(
     gathered: &Gathered,
     settings: &Settings,
+    plan: &Plan,
 ) -> Derived {
     let mut drafts = Vec::new();
     let mut experiments = Vec::new();
+    let mut steps = Vec::new();
     for experiment in &gathered.experiments {
         for metric in CompareMetric::ALL {
             let mut family =
@@ -104,12 +127,24 @@ pub(crate) fn derive_gathered(
             );
             drafts.append(&mut family);
         }
-        experiments.push(experiment::summary(experiment, settings));
+        experiments.push(experiment::summary(experiment, settings, plan));
+        for metric in STEP_METRICS {
+            let pairs = plan.steps(&experiment.id);
+            let mut family = row::step_drafts(
+                &gathered.run_id,
+                experiment,
+                metric,
+                settings,
+                pairs,
+            );
+            row::adjust(family.iter_mut(), settings);
+            steps.extend(family.into_iter().map(|draft| draft.row));
+        }
     }
     row::adjust(drafts.iter_mut().filter(|draft| is_aa_row(draft)), settings);
     let aa = aa_check(&drafts, settings);
     let rows = drafts.into_iter().map(|draft| draft.row).collect();
-    Derived { rows, aa, experiments }
+    Derived { rows, aa, experiments, steps }
 }
 
 /// The twins form one family over the whole run, on throughput alone.

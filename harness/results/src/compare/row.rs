@@ -35,21 +35,8 @@ pub(super) fn drafts(
     metric: CompareMetric,
     settings: &Settings,
 ) -> Vec<Draft> {
-    let baseline = experiment.baseline();
-    let [suite, id, params] = experiment.id.clone();
-    let blank = CompareRow {
-        run_id: run_id.to_owned(),
-        suite,
-        experiment: id,
-        params,
-        metric,
-        better: metric.better(),
-        baseline: baseline
-            .map_or(String::new(), |b| experiment.variants[b].name.clone()),
-        blocks_planned: settings.blocks.saturating_mul(settings.sessions),
-        blocks_invalid: experiment.void_attempts(),
-        ..CompareRow::default()
-    };
+    let base = experiment.baseline();
+    let blank = blank(run_id, experiment, base, metric, settings);
     experiment
         .compared()
         .into_iter()
@@ -67,9 +54,66 @@ pub(super) fn drafts(
             if values.is_empty() && metric != CompareMetric::OpsPerS {
                 return None;
             }
-            Some(draft(row, experiment, index, &values, settings))
+            Some(draft(row, experiment, base, index, settings))
         })
         .collect()
+}
+
+/// The rows of one experiment's steps on one metric, each against the step
+/// before it, not yet adjusted; steps of which one was not started have none.
+pub(super) fn step_drafts(
+    run_id: &str,
+    experiment: &Experiment,
+    metric: CompareMetric,
+    settings: &Settings,
+    steps: &[(String, String)],
+) -> Vec<Draft> {
+    let place = |name: &String| {
+        experiment.variants.iter().position(|variant| {
+            variant.name == *name
+                && matches!(variant.role, Role::Baseline | Role::Contender)
+                && variant.was_measured()
+        })
+    };
+    steps
+        .iter()
+        .filter_map(|(step, before)| {
+            let (index, base) = (place(step)?, place(before)?);
+            if experiment.values(index, metric).is_empty() {
+                return None;
+            }
+            let row = CompareRow {
+                variant: step.clone(),
+                role: Role::Contender,
+                ..blank(run_id, experiment, Some(base), metric, settings)
+            };
+            Some(draft(row, experiment, Some(base), index, settings))
+        })
+        .collect()
+}
+
+/// A row of an experiment on a metric, without its variant and figures.
+fn blank(
+    run_id: &str,
+    experiment: &Experiment,
+    base: Option<usize>,
+    metric: CompareMetric,
+    settings: &Settings,
+) -> CompareRow {
+    let [suite, id, params] = experiment.id.clone();
+    CompareRow {
+        run_id: run_id.to_owned(),
+        suite,
+        experiment: id,
+        params,
+        metric,
+        better: metric.better(),
+        baseline: base
+            .map_or(String::new(), |b| experiment.variants[b].name.clone()),
+        blocks_planned: settings.blocks.saturating_mul(settings.sessions),
+        blocks_invalid: experiment.void_attempts(),
+        ..CompareRow::default()
+    }
 }
 
 /// A variant that was never started is told of once, beside throughput.
@@ -87,22 +131,22 @@ fn skipped(row: CompareRow, variant: &Variant) -> Option<Draft> {
 fn draft(
     mut row: CompareRow,
     experiment: &Experiment,
+    base: Option<usize>,
     index: usize,
-    values: &[f64],
     settings: &Settings,
 ) -> Draft {
     let variant = &experiment.variants[index];
     let mut reasons = Vec::new();
-    let pairs: Vec<Pair> = match experiment.baseline() {
-        Some(baseline) => experiment
+    let pairs: Vec<Pair> = match base {
+        Some(base) => experiment
             .valid_blocks()
-            .filter_map(|block| pair(block, baseline, index, row.metric))
+            .filter_map(|block| pair(block, base, index, row.metric))
             .collect(),
         None => Vec::new(),
     };
     row.blocks_used = count(pairs.iter());
     if pairs.is_empty() {
-        row.variant_median = median(values);
+        row.variant_median = median(&experiment.values(index, row.metric));
     } else {
         let side = |pick: fn(&Pair) -> f64| -> Vec<f64> {
             pairs.iter().map(pick).collect()
@@ -125,12 +169,13 @@ fn draft(
         .variant_median
         .and_then(|own| experiment.share_of_bound(variant, row.metric, own));
 
+    row.steady = base.and_then(|base| experiment.steady([base, index]));
     // No verdict falls by it: pairs within a block share the target's state.
     // But the state is not the one that lasts.
     if row.metric == CompareMetric::OpsPerS {
         reasons.extend(experiment.not_steady(index));
     }
-    let disqualified = disqualification(experiment, variant);
+    let disqualified = disqualification(experiment, base, variant);
     if row.level.is_none() && row.role == Role::Contender {
         reasons.push(too_few(row.blocks_used, settings));
     }
@@ -201,21 +246,24 @@ fn without_flagged(
 /// another path than its own or returned wrong data.
 fn disqualification(
     experiment: &Experiment,
+    base: Option<usize>,
     variant: &Variant,
 ) -> Option<String> {
-    let Some(index) = experiment.baseline() else {
+    let Some(base) = base.map(|index| &experiment.variants[index]) else {
         return Some("no baseline in this experiment".to_owned());
     };
-    let baseline = &experiment.variants[index];
     if let Some(why) = &variant.disqualified {
         return Some(why.clone());
     }
-    if let Some(why) = &baseline.disqualified {
-        return Some(format!("baseline {why}"));
+    let name = match base.role {
+        Role::Baseline => "baseline",
+        _ => &base.name,
+    };
+    if let Some(why) = &base.disqualified {
+        return Some(format!("{name} {why}"));
     }
-    let skipped =
-        baseline.skipped.as_ref().filter(|_| !baseline.was_measured());
-    skipped.map(|why| format!("baseline skipped: {why}"))
+    let skipped = base.skipped.as_ref().filter(|_| !base.was_measured());
+    skipped.map(|why| format!("{name} skipped: {why}"))
 }
 
 fn too_few(blocks: u32, settings: &Settings) -> String {

@@ -94,9 +94,16 @@ impl<T: Table> Rows<T> {
         Place { path: self.path.clone(), line }
     }
 
+    /// The columns of ours that the file has: an older one may lack the last.
+    pub fn columns(&self) -> usize {
+        self.cells.min(T::COLUMNS.len())
+    }
+
     fn read_header(&mut self) -> Result<(), ReadError> {
         self.read_record()?;
-        for (index, column) in T::COLUMNS.iter().enumerate() {
+        let least = T::COLUMNS.len() - T::LATER;
+        let present = self.record.len().clamp(least, T::COLUMNS.len());
+        for (index, column) in T::COLUMNS[..present].iter().enumerate() {
             let found = self.record.get(index).unwrap_or("");
             if found != column.name {
                 return Err(ReadError::Header {
@@ -143,6 +150,9 @@ impl<T: Table> Rows<T> {
                 found: self.record.len(),
                 expected: self.cells,
             });
+        }
+        for _ in self.columns()..T::COLUMNS.len() {
+            self.record.push_field("");
         }
         let row: T = match self.record.deserialize(None) {
             Ok(row) => row,

@@ -18,7 +18,7 @@ pub use run_file::{Part, RunFile, RunFileError, Settings, TargetFacts, Tool};
 pub use table::{Cell, Column, Kind, Table};
 pub use words::{
     Better, CompareMetric, CpuAccounting, LatencyKind, LoadMode, Role, Status,
-    Verdict,
+    Steady, Verdict,
 };
 
 /// Version of the layout that this program writes, and the newest it reads.

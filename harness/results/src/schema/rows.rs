@@ -3,7 +3,7 @@
 use super::table::table;
 use super::words::{
     Better, CompareMetric, CpuAccounting, LatencyKind, LoadMode, Role, Status,
-    Verdict,
+    Steady, Verdict,
 };
 
 table! {
@@ -219,7 +219,7 @@ table! {
     /// One row per variant and metric: the comparison with the baseline and
     /// its verdict, all of it derived from `trials.csv` and the settings in
     /// `run.json`.
-    pub struct CompareRow in "compare.csv" {
+    pub struct CompareRow in "compare.csv", later 1 {
         /// The run this row belongs to.
         run_id: String = "";
         /// `storage`, `net` or `ipc`.
@@ -281,6 +281,9 @@ table! {
         verdict: Option<Verdict> = "";
         /// Why there is no verdict or no figure, separated by `;`.
         reasons: String = "";
+        /// Whether the blocks of variant and baseline are in steady state on
+        /// throughput, where what they write to has a history; empty elsewhere.
+        steady: Option<Steady> = "";
     }
 }
 

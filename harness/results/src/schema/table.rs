@@ -104,6 +104,9 @@ pub trait Table: serde::Serialize + serde::de::DeserializeOwned {
     const ABOUT: &'static str;
     /// The columns in file order.
     const COLUMNS: &'static [Column];
+    /// How many of the last columns older files of this layout lack; each of
+    /// them may be empty.
+    const LATER: usize = 0;
 
     /// The first column holding NaN or an infinity, if any.
     fn first_non_finite(&self) -> Option<&'static str>;
@@ -117,11 +120,12 @@ pub trait Table: serde::Serialize + serde::de::DeserializeOwned {
 
 /// Declares a row struct and its columns in one place.
 ///
-/// `name: type = "unit";` with the meaning as its documentation comment.
+/// `name: type = "unit";` with the meaning as its documentation comment. The
+/// last ones may have come `later`.
 macro_rules! table {
     (
         $(#[doc = $about:literal])+
-        pub struct $Row:ident in $file:literal {
+        pub struct $Row:ident in $file:literal $(, later $later:literal)? {
             $(
                 $(#[doc = $meaning:literal])+
                 $field:ident: $type:ty = $unit:literal;
@@ -150,6 +154,7 @@ macro_rules! table {
                     meaning: concat!($($meaning),+),
                 },)+
             ];
+            $(const LATER: usize = $later;)?
 
             fn first_non_finite(&self) -> Option<&'static str> {
                 $(

@@ -129,6 +129,17 @@ impl CompareMetric {
 }
 
 words! {
+    /// Whether blocks are in steady state by SNIA's rule.
+    pub enum Steady {
+        /// From the first block to the last.
+        #[default]
+        Yes = "yes",
+        /// Not at all times, or too few blocks to tell.
+        No = "no",
+    }
+}
+
+words! {
     /// What a run can say about a variant on one metric.
     pub enum Verdict {
         /// Better than the baseline, by at least the practical threshold.

@@ -10,7 +10,7 @@ use crate::across::{
     Across, AcrossRow, Difference, Measure, Order, SESSIONS_NEEDED, SideSummary,
 };
 use crate::command_line::without_option;
-use crate::schema::{Role, SCHEMA_VERSION, Verdict};
+use crate::schema::{Role, SCHEMA_VERSION, Steady, Verdict};
 
 /// Differences shown; two machines differ in more than anyone reads.
 const DIFFERENCES_MAX: usize = 24;
@@ -224,7 +224,11 @@ fn aligned_verdicts(rows: &[&AcrossRow]) -> impl Fn(&AcrossRow) -> String {
     move |row| {
         let times = times(row);
         let verdict = row.verdict.map_or("no verdict", Verdict::word);
-        format!("{times:<widest$}  {verdict}")
+        let unsteady = match row.steady {
+            Some(Steady::No) => ", not steady",
+            _ => "",
+        };
+        format!("{times:<widest$}  {verdict}{unsteady}")
     }
 }
 
@@ -293,6 +297,13 @@ fn caveats(across: &Across) -> Vec<String> {
             caveats.push(format!("{letter} is {cap}"));
         }
     }
+    let unsteady = across.unsteady.iter();
+    caveats.extend(unsteady.map(|what| {
+        format!(
+            "{what}: SNIA's steady state is 5 blocks within 20 %, their line \
+             within 10 %; measure longer (--precise, --window)"
+        )
+    }));
     let not = across.not_compared.iter();
     caveats.extend(not.map(|what| format!("not compared: {what}")));
     caveats.extend(across.notes.iter().cloned());

@@ -83,12 +83,27 @@ fn missing_blocks(experiment: &ExperimentSummary) -> Option<String> {
     let planned = experiment.blocks_planned;
     let valid = experiment.blocks_valid;
     let measured = experiment.variants.iter().any(|v| v.skipped.is_none());
+    // A smoke pass has one attempt at each block, and resuming adds none.
+    let next = match experiment.smoke {
+        true => "run it again",
+        false => "`bypass run --resume` tries them again",
+    };
     (measured && valid < planned).then(|| {
         format!(
             "{valid} of {planned} blocks count, the others are void or not \
-             measured yet: `reasons` in trials.csv tells why; `bypass run \
-             --resume` goes on"
+             measured yet: `reasons` in trials.csv tells why; {next}"
         )
+    })
+}
+
+/// Told once: a column that is missing says nothing.
+pub(super) fn no_cycles(experiment: &ExperimentSummary) -> Option<String> {
+    let counted = experiment.variants.iter().any(|v| v.cycles_per_op.is_some());
+    (!counted).then(|| {
+        "cycles/op: not counted, no trial was given the processor's counters \
+         (few guests have them; else kernel.perf_event_paranoid of 1 or \
+         CAP_PERFMON)"
+            .to_owned()
     })
 }
 
@@ -140,24 +155,32 @@ fn undecided(rows: &[&CompareRow]) -> Vec<String> {
         .collect()
 }
 
-/// `uring (ops/s, p99), uring-fixed (p99)`.
+/// `uring (ops/s, p99), uring-fixed, uring-files (p99)`: names with the same
+/// metrics together.
 fn by_variant(rows: &[&&CompareRow]) -> String {
     let mut names: Vec<&str> =
         rows.iter().map(|row| row.variant.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let listed: Vec<String> = names
+    let mut listed: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
+    for name in names {
+        let metrics: Vec<&str> = rows
+            .iter()
+            .filter(|row| row.variant == name)
+            .map(|row| short(row.metric))
+            .collect();
+        match listed.iter_mut().find(|(known, _)| *known == metrics) {
+            Some((_, names)) => names.push(name),
+            None => listed.push((metrics, vec![name])),
+        }
+    }
+    let listed: Vec<String> = listed
         .into_iter()
-        .map(|name| {
-            let metrics: Vec<&str> = rows
-                .iter()
-                .filter(|row| row.variant == name)
-                .map(|row| short(row.metric))
-                .collect();
-            format!("{name} ({})", metrics.join(", "))
+        .map(|(metrics, names)| {
+            format!("{} ({})", names.join(", "), metrics.join(", "))
         })
         .collect();
-    listed.join(", ")
+    listed.join("; ")
 }
 
 /// More blocks than this say that noise is too large for the effect.

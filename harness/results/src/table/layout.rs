@@ -89,6 +89,24 @@ impl Column {
     }
 }
 
+/// The words of a sentence in lines of at most `most` characters; all but the
+/// first are indented.
+pub(super) fn wrap(text: &str, most: Option<usize>) -> Vec<String> {
+    let Some(most) = most else { return vec![text.to_owned()] };
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if width(line) + 1 + width(word) <= most => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) => lines.push(format!("    {word}")),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 fn join(cells: impl Iterator<Item = String>) -> String {
     let line = cells.collect::<Vec<_>>().join(GAP);
     line.trim_end().to_owned()

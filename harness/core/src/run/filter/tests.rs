@@ -31,6 +31,7 @@ fn experiment(id: &'static str, depth: u32) -> Experiment {
         },
         cpus: CpuNeed::Exactly(1),
         latency_kind: LatencyKind::Service,
+        steps: &[],
         variants: vec![
             variant("pread", Role::Baseline),
             variant("uring", Role::Contender),
