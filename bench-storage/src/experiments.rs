@@ -67,7 +67,7 @@ const RANDWRITE_SIZES: &str = "storage/randwrite";
 const SEQWRITE_SIZES: &str = "storage/seqwrite";
 
 /// The experiments that write.
-pub(crate) const WRITING: [&str; 7] = [
+pub const WRITING: [&str; 7] = [
     RANDWRITE,
     SEQWRITE,
     MIXED,

@@ -20,7 +20,7 @@ use harness::{
 use crate::{
     addresses::{Addresses, Pattern, Stream},
     load::{Load, O_DIRECT},
-    target::Target,
+    target::{self, Target},
     written::{Author, Part, Writes},
 };
 
@@ -58,8 +58,7 @@ impl Sink {
     /// The target of a trial whose writers keep a log each.
     ///
     /// # Errors
-    /// The session says that it may only be read, or the parameters cannot
-    /// be.
+    /// It is not the run's to write to, or the parameters cannot be.
     pub fn of(trial: &Trial) -> Result<Self, TrialError> {
         Self::laid_out(trial, Layout::Logs)
     }
@@ -74,12 +73,7 @@ impl Sink {
 
     fn laid_out(trial: &Trial, layout: Layout) -> Result<Self, TrialError> {
         let target: Target = trial.target()?;
-        if target.writable.is_none() {
-            return Err(TrialError::setup(format!(
-                "{} may be read, not written",
-                target.label
-            )));
-        }
+        target::may_write(&trial.root, &target)?;
         let load = Load::of(trial)?;
         let direct = match trial.spec.params.get(O_DIRECT) {
             // Only durable writes come in both kinds.

@@ -5,6 +5,7 @@ mod support;
 
 use std::{
     fs::{self, File},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -187,12 +188,17 @@ fn a_file_that_is_deleted_is_read_on() {
     assert!(again.expect("held open").ops() > 0);
 }
 
-/// A target to write, of which the file system has room for a part.
-fn without_room(path: PathBuf) -> Target {
-    let file = File::create(&path).expect("a file");
+/// A target to write, of which the file system has room for a part: a file
+/// without a name, as the run's are.
+fn without_room(path: &Path) -> (File, Target) {
+    let mut options = File::options();
+    let file = options.read(true).write(true).create_new(true).open(path);
+    let file = file.expect("a file");
+    fs::remove_file(path).expect("unlink");
     file.set_len(TARGET_BYTES).expect("a hole");
-    let target = unchecked(&path, Access::Buffered, Contents::Foreign);
-    Target { writable: Some(Writable::default()), ..target }
+    let held = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let target = unchecked(&held, Access::Buffered, Contents::Foreign);
+    (file, Target { writable: Some(Writable::default()), ..target })
 }
 
 #[test]
@@ -203,7 +209,7 @@ fn a_file_system_without_room_needs_root() {
         let place = directory.path();
         let size = format!("size={LEFT_BYTES}");
         mount(Path::new("none"), place, "tmpfs", 0, &size).expect("a tmpfs");
-        let target = without_room(place.join("target"));
+        let (_held, target) = without_room(&place.join("target"));
         for direct in ["no", "yes"] {
             let key = format!(
                 "storage/durable-write-4k depth=1 o_direct={direct} \
@@ -238,7 +244,7 @@ fn no_space(experiment: &Experiment, variant: &Variant, target: &Target) {
 fn a_write_that_falls_short_or_finds_the_file_full() {
     let _alone = alone();
     let Some(directory) = real_directory() else { return };
-    let target = without_room(directory.path().join("target"));
+    let (_held, target) = without_room(&directory.path().join("target"));
     let params = experiment(
         "storage/durable-write-4k depth=1 o_direct=no op_bytes=4096 \
          pattern=sequential",

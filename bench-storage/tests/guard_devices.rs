@@ -19,14 +19,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bench_storage::{SUITE, guard, target::prepare_sized};
+use bench_storage::{
+    SUITE, guard,
+    target::{Access, Contents, Target, Writable, prepare_sized},
+};
 use harness::{
     machine::Root,
     suite::{RefusalKind, Role, SessionRequest},
 };
 use support::{
     TARGET_BYTES, alone, cpus, experiment, loops::LoopDevice, measured, mounts,
-    proof, real_directory, request, skip, trial,
+    proof, real_directory, request, skip, trial, unchecked,
 };
 
 /// Nobody else makes a device busy for longer than a look at it takes.
@@ -204,6 +207,34 @@ fn with_its_word_a_loop_device_is_written_where_it_was_said_and_held() {
     assert_eq!(free.word, Some(disk.word()), "{:?}", free.reasons);
 }
 
+/// A worker with such a descriptor, and what it says.
+fn worker_refuses(file: &File, words: &str) {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let target = Target {
+        bytes: 16 << 20,
+        writable: Some(Writable::default()),
+        ..unchecked(&path, Access::Direct, Contents::Foreign)
+    };
+    let experiment = experiment(DIRECT);
+    let target = serde_json::to_value(target).expect("json");
+    for variant in &experiment.variants {
+        let trial = trial(&experiment.params, target.clone(), cpus(1), 50);
+        let error = (variant.worker)(&trial).expect_err(variant.id);
+        let text = error.to_string();
+        assert!(text.contains(words), "{}: {text}", variant.id);
+    }
+}
+
+#[test]
+fn no_worker_writes_to_a_device_that_the_run_does_not_hold() {
+    let _alone = alone();
+    let Some(disk) = Disk::blank() else { return };
+    let mut options = File::options();
+    let file = options.read(true).write(true).open(&disk.device.node);
+    worker_refuses(&file.expect("root"), "nobody holds with O_EXCL");
+    assert!(disk.bytes().iter().all(|byte| *byte == 0));
+}
+
 #[test]
 fn what_bears_a_mark_is_refused() {
     let _alone = alone();
@@ -336,6 +367,11 @@ fn inner_mounted() {
     for path in [node, &link, &alias] {
         disk.refuses(path, &format!("mounted at {}", place.display()));
         disk.refuses(path, &format!("mounted at {}", bound.display()));
+    }
+    // The mount holds it with O_EXCL, as the run would.
+    match File::options().read(true).write(true).open(node) {
+        Ok(file) => worker_refuses(&file, "is mounted at "),
+        Err(error) => skip(&format!("mounted, and so not opened: {error}")),
     }
     // The bind mount alone keeps the device in use.
     let text = CString::new(place.as_os_str().as_bytes()).expect("no NUL");

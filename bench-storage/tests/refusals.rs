@@ -1,17 +1,31 @@
-//! Targets that a session refuses, each with what was seen and what to do.
+//! Targets that a session refuses, each with what was seen and what to do; and
+//! what a worker does not write to, whoever asks.
 
 mod support;
 
 use std::{
     ffi::CString,
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt, net::UnixListener},
-    path::Path,
+    fs::{self, File},
+    io::Read,
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::PermissionsExt, net::UnixListener},
+    },
+    path::{Path, PathBuf},
 };
 
-use bench_storage::{SUITE, target::prepare_sized};
-use harness::suite::{Refusal, RefusalKind};
+use bench_storage::{
+    SUITE,
+    experiments::WRITING,
+    target::{Access, Contents, Target, Writable, prepare_sized},
+};
+use harness::{
+    run::filter::SWEEP,
+    suite::{Params, Refusal, RefusalKind},
+};
 use support::{
-    TARGET_BYTES, foreign_file, is_tmpfs, real_directory, request, skip,
+    TARGET_BYTES, alone, cpus, foreign_file, is_tmpfs, real_directory, request,
+    skip, trial, unchecked,
 };
 
 /// Both entry points must refuse alike.
@@ -138,4 +152,65 @@ fn what_may_not_be_read_or_written() {
     let refusal = as_nobody(|| refused(directory.path()));
     assert_eq!(refusal.kind, RefusalKind::Environment);
     assert!(refusal.what.contains("EACCES"), "{refusal}");
+}
+
+/// What a worker says of a specification that was made by hand: none of those
+/// that write does so.
+fn no_worker_writes(path: &Path, words: &str) {
+    let target = Target {
+        writable: Some(Writable::default()),
+        ..unchecked(path, Access::Direct, Contents::Foreign)
+    };
+    let target = serde_json::to_value(target).expect("json");
+    let mut trial = trial(&Params::default(), target, cpus(2), 50);
+    let mut tried = 0;
+    for experiment in (SUITE.experiments)() {
+        // Points of a sweep are the same at other settings.
+        if !WRITING.contains(&experiment.id) || experiment.tags.contains(&SWEEP)
+        {
+            continue;
+        }
+        trial.spec.params = experiment.params.clone();
+        for variant in &experiment.variants {
+            // A bound, which has no target.
+            if variant.id == "nop" {
+                continue;
+            }
+            let Err(error) = (variant.worker)(&trial) else {
+                panic!("{} {} wrote", experiment.id, variant.id)
+            };
+            let text = format!("{} {}: {error}", experiment.id, variant.id);
+            assert!(text.contains("may not be written"), "{text}");
+            assert!(text.contains(words), "{text}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 10, "{tried}");
+}
+
+#[test]
+fn no_worker_writes_to_what_the_run_did_not_make() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let path = directory.path().join("somebodys");
+    let before = vec![7; 16 << 20];
+    fs::write(&path, &before).expect("a file");
+    no_worker_writes(&path, "is no descriptor");
+    let mut options = File::options();
+    let inherited = options.read(true).write(true).open(&path).expect("open");
+    no_worker_writes(&below_proc(&inherited), "a file with a name");
+    let to_read = File::open(&path).expect("open");
+    assert!(fs::read(&path).expect("read") == before);
+    // Without a name it could be the run's.
+    fs::remove_file(&path).expect("unlink");
+    no_worker_writes(&below_proc(&to_read), "not inherited open for");
+    let mut now = Vec::new();
+    (&to_read).read_to_end(&mut now).expect("read");
+    assert!(now == before);
+    drop((to_read, inherited));
+    no_worker_writes(Path::new("/dev/null"), "is no descriptor");
+}
+
+fn below_proc(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

@@ -17,11 +17,15 @@ pub mod signatures;
 mod uses;
 mod word;
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::{File, Metadata},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
 
 use harness::machine::{
     BlockDevice, Root, block_device_of, block_devices,
-    devices::block_device_by_number,
+    devices::{DeviceNumber, block_device_by_number},
 };
 
 /// What the guard says of a device.
@@ -171,6 +175,28 @@ pub fn clear(
     said: Option<&str>,
 ) -> Result<Cleared, Unsafe> {
     hold(root, path, &allow(root, path, said)?)
+}
+
+/// What speaks against writing to a device that was `hold`ed before, and is
+/// inherited as `descriptor`, a path below `/proc/self/fd`: nobody holds it, or
+/// somebody else.
+pub fn against_writing_held(
+    root: &Root,
+    descriptor: &Path,
+    metadata: &Metadata,
+) -> Vec<String> {
+    let number = DeviceNumber::from_stat(metadata.rdev());
+    let Some(device) = block_device_by_number(root, number) else {
+        return vec!["is a device that the kernel does not list".to_owned()];
+    };
+    let mut reasons = unopened(root, &device);
+    if !node::is_held(descriptor) {
+        reasons.push(format!(
+            "is {}, which nobody holds with O_EXCL",
+            device.name
+        ));
+    }
+    reasons
 }
 
 /// What speaks against a device as long as nobody opens it.

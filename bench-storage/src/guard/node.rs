@@ -60,6 +60,14 @@ pub(super) fn open_exclusive(
     Ok(file)
 }
 
+/// Whether somebody, such as the run, has a device to himself.
+pub(super) fn is_held(path: &Path) -> bool {
+    let mut options = OpenOptions::new();
+    let flags = libc::O_EXCL | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let tried = options.read(true).custom_flags(flags).open(path);
+    tried.is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
+}
+
 /// How often, and how long apart, a busy device is asked for again. Who only
 /// looks at it, as `list --devices` does, has let go by then; who uses it, not.
 const BUSY_ATTEMPTS: u32 = 5;

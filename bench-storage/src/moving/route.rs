@@ -20,7 +20,7 @@ use crate::{
     extents,
     load::Load,
     page_cache::{self, Range},
-    target::Target,
+    target::{self, Target},
 };
 
 /// The source: more than the processor's caches hold, and little beside the
@@ -75,12 +75,7 @@ impl Route {
     /// It may not be written, or is too small.
     pub fn of(trial: &Trial) -> Result<Self, TrialError> {
         let target: Target = trial.target()?;
-        if target.writable.is_none() {
-            return Err(TrialError::setup(format!(
-                "{} may be read, not written",
-                target.label
-            )));
-        }
+        target::may_write(&trial.root, &target)?;
         let load = Load::of(trial)?;
         let parts =
             Parts::of(load.op_bytes, target.bytes).ok_or_else(|| {

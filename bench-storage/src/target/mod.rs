@@ -2,13 +2,15 @@
 //! block device), and what it writes: another file that the run creates.
 //!
 //! **Invariant**: nothing here writes to a file that was there before, nor to a
-//! device that the guard has not cleared. What is created has no name (`O_TMPFILE`), so that nothing is left
-//! behind however the run ends.
+//! device that the guard has not cleared; and workers make sure of it once more
+//! (`may_write`). What is created has no name (`O_TMPFILE`), so that nothing is
+//! left behind however the run ends.
 
 mod created;
 mod devices;
 mod existing;
 mod facts;
+mod held;
 mod interrupts;
 mod place;
 mod refusals;
@@ -35,6 +37,7 @@ pub use created::CREATED_BYTES;
 pub(crate) use created::free_bytes;
 pub use devices::devices;
 pub use existing::TARGET_MIN_BYTES;
+pub use held::may_write;
 pub use written::WRITTEN_BYTES;
 
 /// The experiments that read nothing.
