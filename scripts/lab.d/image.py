@@ -1,5 +1,6 @@
 """The guest's initial RAM disk: busybox, modules, and the script `init`."""
 import lzma
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -67,10 +68,22 @@ def in_order(modules, wanted):
     return list(ordered.items())
 
 
-def libraries(program):
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True,
-                            check=False).stdout
-    return re.findall(r"(/\S+) \(0x", listed)
+def libraries(tool):
+    """{where it goes: where it is} of a program's libraries."""
+    environment = dict(os.environ)
+    if tool.directory:
+        environment["LD_LIBRARY_PATH"] = ":".join(
+            str(path) for path in tool.directory.glob("**/lib/*-linux-gnu"))
+    listed = subprocess.run(["ldd", tool.program], capture_output=True,
+                            text=True, check=False, env=environment).stdout
+    found = {}
+    for path in map(Path, re.findall(r"(/\S+) \(0x", listed)):
+        taken_along = tool.directory and tool.directory in path.parents
+        # Where the loader looks by itself: below the last `lib`.
+        place = (f"lib/{path.parent.name}/{path.name}" if taken_along
+                 else str(path).lstrip("/"))
+        found[place] = path
+    return found
 
 
 def mac(number, end):
@@ -91,11 +104,10 @@ def initramfs(guest, kernel):
     for name, data in in_order(kernel.modules, guest["modules"]["load"]):
         archive.add(f"modules/{name}.ko", FILE, data)
         lines.append(f"{name}.ko {parameters.get(name, '')}\n")
-    for name in guest["tools"]:
-        program = command(name)
-        archive.add(f"bin/{name}", FILE, Path(program).read_bytes())
-        for path in libraries(program):
-            archive.add(path.lstrip("/"), FILE, Path(path).read_bytes())
+    for name, tool in guest["tools"].items():
+        archive.add(f"bin/{name}", FILE, tool.program.read_bytes())
+        for place, path in libraries(tool).items():
+            archive.add(place, FILE, path.read_bytes())
     nics = [f"{mac(number, end)} {nic['name']}{end}\n"
             for number, nic in enumerate(guest["nic"]) for end in range(2)]
     archive.add("etc/lab-nics", FILE, "".join(nics).encode())

@@ -27,6 +27,14 @@ COMMANDS = {
 }
 
 
+# A network that swallows what is sent is none: to be found out soon.
+NETWORK = ["-oAcquire::http::Timeout=20", "-oAcquire::Retries=1"]
+# What a program cannot take along: the guest gets this machine's.
+C_LIBRARY = "libc6"
+# Beside the images, for the kernel and what runs bring back.
+ROOM_MIB = 512
+
+
 class Missing(Exception):
     """The lab cannot be had here; the text says what is missing."""
 
@@ -45,6 +53,20 @@ def cache_directory():
 
 def command(name):
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+
+
+def room_for_guests(guest):
+    """The directory that guests live in, if it can be had and has room."""
+    guests = cache_directory() / "guests"
+    try:
+        guests.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Missing(f"{guests} cannot be made: {error}") from error
+    wanted = ROOM_MIB + sum(drive["size_mib"] for drive in guest["nvme"])
+    free = shutil.disk_usage(guests).free >> 20
+    if free < wanted:
+        raise Missing(f"{guests} has {free} MiB left; a guest takes {wanted}")
+    return guests
 
 
 def qemu_has(model):
@@ -76,18 +98,18 @@ def newer_qemu(settings):
         print(f"lab: no newer QEMU: {error}", flush=True)
 
 
-def need_commands(settings, tools):
+def need_commands(settings):
     """Installs what is missing where that is allowed, or lists it."""
     newer_qemu(settings)
-    wanted = COMMANDS | tools
-    absent = {c: p for c, p in wanted.items() if not command(c)}
+    absent = {c: p for c, p in COMMANDS.items() if not command(c)}
     if absent and os.geteuid() == 0 and command("apt-get"):
         environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
         for arguments in (["update"], ["install", "--yes",
                           "--no-install-recommends", *absent.values()]):
-            subprocess.run(["apt-get", "-qq", *arguments], env=environment,
-                           stdout=subprocess.DEVNULL, check=False)
-        absent = {c: p for c, p in wanted.items() if not command(c)}
+            subprocess.run(["apt-get", "-qq", *NETWORK, *arguments],
+                           env=environment, stdout=subprocess.DEVNULL,
+                           check=False)
+        absent = {c: p for c, p in COMMANDS.items() if not command(c)}
     if absent:
         raise Missing("missing here, by Debian package: "
                       + ", ".join(f"{p} (for {c})" for c, p in absent.items()))
@@ -113,9 +135,9 @@ class Archive:
         }
         flags = [f"-o{key}={value}" for key, value in options.items()]
         environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-        done = subprocess.run([program, "-q", *flags, *arguments], cwd=cwd,
-                              env=environment, capture_output=True, text=True,
-                              timeout=600)
+        done = subprocess.run([program, "-q", *NETWORK, *flags, *arguments],
+                              cwd=cwd, env=environment, capture_output=True,
+                              text=True, timeout=600)
         if done.returncode != 0:
             raise Missing(f"{program} {arguments[0]}: {done.stderr.strip()}")
         return done.stdout
@@ -125,8 +147,11 @@ class Archive:
         stamp = self.state / "updated"
         if stamp.exists() and time.time() - stamp.stat().st_mtime < INDEX_SECONDS:
             return
-        for part in ("lists/partial", "archives/partial"):
-            (self.state / part).mkdir(parents=True, exist_ok=True)
+        try:
+            for part in ("lists/partial", "archives/partial"):
+                (self.state / part).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Missing(f"{self.state} cannot be made: {error}") from error
         (self.state / "sources.list").write_text("".join(
             f"deb [signed-by={self.settings['keyring']}] "
             f"{self.settings['mirror']} {suite} main\n"
@@ -159,13 +184,24 @@ class Archive:
             todo |= self.depends(package, version) - found
         return sorted(found)
 
-    def unpack(self, version, directory):
+    def libraries(self, package):
+        """The packages of libraries that a package needs, in turn."""
+        found, todo = set(), {package}
+        while todo:
+            text = self.apt("apt-cache", "show", "--no-all-versions", todo.pop())
+            listed = re.findall(r"^(?:Pre-)?Depends: (.*)$", text, re.MULTILINE)
+            new = set(re.findall(r"\blib[^ ,|(:]+", " ".join(listed)))
+            new -= {C_LIBRARY, *found}
+            found |= new
+            todo |= new
+        return sorted(found)
+
+    def unpack(self, names, directory):
         packages = directory.with_suffix(".packages")
         partial = directory.with_suffix(".partial")
         for scratch in (packages, partial):
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(parents=True)
-        names = [f"{part}={version}" for part in self.parts(version)]
         self.apt("apt-get", "download", *names, cwd=packages)
         for package in packages.iterdir():
             subprocess.run(["dpkg-deb", "-x", package, partial], check=True)
@@ -183,7 +219,8 @@ def kernel(settings, prefix):
         directory = kernels / version
         if not directory.exists():
             print(f"lab: fetching Linux {version}", flush=True)
-            archive.unpack(version, directory)
+            archive.unpack([f"{part}={version}"
+                            for part in archive.parts(version)], directory)
     except (Missing, subprocess.SubprocessError) as error:
         # Without the network, the newest that was fetched before will do.
         here = sorted((path for path in kernels.glob(f"{prefix}*")
@@ -197,6 +234,37 @@ def kernel(settings, prefix):
         image=first_of(directory, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz"),
         modules=first_of(directory, "lib/modules/*", "usr/lib/modules/*"),
     )
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program for the guest, and where its libraries are if not here."""
+    program: Path
+    directory: Path | None = None
+
+
+def tools(settings, wanted):
+    """Programs for the guest, by name: this machine's, else out of their
+    packages, which are not installed: those of md and LVM bring rules that
+    take to every drive."""
+    found = {}
+    archive = Archive(settings)
+    for name, package in wanted.items():
+        if command(name):
+            found[name] = Tool(Path(command(name)))
+            continue
+        directory = cache_directory() / "tools" / package
+        if not directory.exists():
+            try:
+                archive.update()
+                archive.unpack([package, *archive.libraries(package)],
+                               directory)
+            except subprocess.SubprocessError as error:
+                raise Missing(f"no {package} for the guest: {error}") from error
+        found[name] = Tool(first_of(directory, f"sbin/{name}",
+                                    f"usr/sbin/{name}", f"usr/bin/{name}"),
+                           directory)
+    return found
 
 
 def first_of(directory, *patterns):
