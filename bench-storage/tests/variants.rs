@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    collections::HashSet,
     fs::Metadata,
     os::unix::fs::{FileExt, MetadataExt},
     process::Command,
@@ -112,6 +113,7 @@ fn every_variant_measures_and_proves_its_path() {
     let Some(directory) = real_directory() else { return };
     let session = created(directory.path());
     let target = session.target();
+    let mut seen = HashSet::new();
     for experiment in (SUITE.experiments)() {
         // Points of a sweep are the same at other settings.
         if experiment.tags.contains(&SWEEP) {
@@ -122,7 +124,10 @@ fn every_variant_measures_and_proves_its_path() {
             continue;
         }
         for variant in &experiment.variants {
-            if !available(&experiment, variant, &target) {
+            // The ladder repeats steps of other experiments: the same trials.
+            if !seen.insert((experiment.params.to_string(), variant.id))
+                || !available(&experiment, variant, &target)
+            {
                 continue;
             }
             let mut trial =

@@ -8,7 +8,8 @@ from bench import READS, must, path, patiently, short
 # those that a busy host causes, on which emulated CPUs do stand still.
 KERNEL_TROUBLE = re.compile(
     r"WARNING: (CPU|.*at )|BUG:|Oops|general protection|refcount_t|"
-    r"possible .*deadlock|use-after-free|blocked for more than")
+    r"possible .*deadlock|use-after-free|blocked for more than|"
+    r"DMAR: .*fault")
 STALL = re.compile(r"soft lockup|hard LOCKUP|workqueue lockup|dev_watchdog|"
                    r"clocksource")
 
@@ -28,6 +29,12 @@ def machine_is_described(bench):
         seen = (drive["numa_node"], drive["logical_block_bytes"],
                 drive["io_poll"], drive["poll_queues"])
         must(seen == (node, lba, True, 2), f"{name}: {seen}")
+
+
+def memory_is_mapped(bench):
+    """Devices reach memory through the IOMMU's tables, each in a group."""
+    kinds = bench.machine.ask("cat /sys/kernel/iommu_groups/*/type").split()
+    must(kinds and all(kind.startswith("DMA") for kind in kinds), str(kinds))
 
 
 def doctor_says_emulated(bench):

@@ -38,6 +38,9 @@ FULL = {
     "6.1": [machine.machine_is_described, storage.old_kernel,
             storage.really_polled, storage.passed_through, machine.other_node,
             network.old_kernel_over_cards, *FAULTS, machine.kernel_is_content],
+    "iommu": [machine.memory_is_mapped, storage.every_step,
+              storage.passed_through, network.zero_copy,
+              network.every_way_over_cards, machine.kernel_is_content],
 }
 # Guests that the emulator may lose to itself, for each kernel.
 STALLS = 2

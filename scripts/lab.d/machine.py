@@ -45,6 +45,7 @@ def arguments(guest, kernel, nodes):
     """QEMU's command line, but for what depends on a directory."""
     memory = sum(node["memory_mib"] for node in nodes)
     cpus = sum(len(cpus_of(node)) for node in nodes)
+    iommu = guest["machine"].get("iommu", False)
     line = [
         "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35",
         "-smp", f"{cpus},sockets={len(nodes)}", "-m", f"{memory}M",
@@ -53,7 +54,9 @@ def arguments(guest, kernel, nodes):
         # QEMU's cycle counter is sound, and the kernel cannot know: it would
         # read the clock of the chipset, a hundred times as slow.
         "-append", "console=ttyS0 panic=-1 quiet loglevel=4 "
-                   "tsc=reliable",
+                   "tsc=reliable" + " intel_iommu=on" * iommu,
+        # Ahead of what it stands before.
+        *["-device", "intel-iommu"] * iommu,
         "-chardev", "socket,id=shell,path=shell,server=on,wait=off,"
                     "logfile=console",
         "-serial", "chardev:shell",
