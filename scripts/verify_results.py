@@ -73,21 +73,30 @@ def is_steady(window):
     return (max(window) - min(window) <= 0.20 * mean
             and abs(slope) * (len(window) - 1) <= 0.10 * mean)
 
-def not_steady(rounds):
-    """What a row says whose rounds are not steady from first to last; else ''."""
+def unsteady(rounds):
+    """Why rounds are not steady from first to last; else ''."""
     steady = [is_steady(rounds[i:i + 5]) for i in range(len(rounds) - 4)]
     if steady and all(steady):
         return ""
     if not steady:
-        why = "fewer than 5 valid blocks"
-    elif not any(steady):
-        why = "at no time"
-    elif steady[-1]:
-        why = f"only from valid block {len(steady) - steady[::-1].index(False) + 1} on"
-    else:
-        why = ("no longer at valid block "
-               f"{len(steady) - steady[::-1].index(True) + 5}")
-    return f"not steady ({why})"
+        return "fewer than 5 valid blocks"
+    if not any(steady):
+        return "at no time"
+    if steady[-1]:
+        return f"only from valid block {len(steady) - steady[::-1].index(False) + 1} on"
+    return f"no longer at valid block {len(steady) - steady[::-1].index(True) + 5}"
+
+def not_steady(last, valid, name):
+    """What a row says whose blocks are not steady in each session; else ''."""
+    sessions = {next(iter(b.values()))["session"]: [] for b in last}
+    for b in (b for b in valid if name in b):
+        value = figure(b[name], "ops_per_s")
+        sessions[b[name]["session"]] += [value] if value else []
+    why = [w for w in map(unsteady, sessions.values()) if w]
+    if not why:
+        return ""
+    where = "" if len(sessions) == 1 else f" in {len(why)} of {len(sessions)} sessions"
+    return f"not steady{where} ({why[0]})"
 
 def experiments(trials):
     """Each experiment's rows, and the last attempt at each of its blocks."""
@@ -131,7 +140,7 @@ def compare(rows, last, settings):
                       if all(t["status"] != "nonsteady" for t in pair)]
             row = {"d": d, "blocks_used": len(d), "not_steady": ""}
             if metric == "ops_per_s" and name in prepared:
-                row["not_steady"] = not_steady(own)
+                row["not_steady"] = not_steady(last, valid, name)
             if d:
                 own = [figure(v, metric) for _, v in pairs]
                 row["baseline_median"] = median(figure(b, metric) for b, _ in pairs)
@@ -204,7 +213,7 @@ def main(directory):
                  and not math.isclose(float(a), b, rel_tol=1e-9, abs_tol=1e-15)]
         if row["verdict"] != expected["verdict"]:
             wrong.append(f"verdict {row['verdict']!r}, not {expected['verdict']!r}")
-        claimed = "; ".join(re.findall(r"not steady \([^)]*\)", row["reasons"]))
+        claimed = "; ".join(re.findall(r"not steady(?: in \d+ of \d+ sessions)? \([^)]*\)", row["reasons"]))
         if claimed != expected.get("not_steady", ""):
             wrong.append(f"{claimed or 'steady'!r} instead of "
                          f"{expected.get('not_steady') or 'steady'!r}")

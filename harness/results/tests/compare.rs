@@ -464,6 +464,31 @@ fn order_in_the_file_does_not_matter() {
     assert_eq!(derived(rows, 12).rows, derived(turned, 12).rows);
 }
 
+/// Two sessions, each steady in itself, on files that differ.
+#[test]
+fn each_session_is_steady_or_not_by_itself() {
+    let ops: [u64; 12] = std::array::from_fn(|i| match i {
+        ..6 => 90_000,
+        _ => 60_000,
+    });
+    let mut rows = trials(&[("pwrite", Role::Baseline, &ops[..])]);
+    for row in &mut rows {
+        row.path = "preconditioned=written once".to_owned();
+    }
+    let why = |rows| {
+        let derived = derived(rows, 12);
+        derived.experiments[0].variants[0].not_steady.clone()
+    };
+    assert_ne!(why(rows.clone()), None);
+    for row in rows.iter_mut().skip(6) {
+        row.session = 2;
+    }
+    assert_eq!(why(rows.clone()), None);
+    rows[11].ops_per_s = Some(20_000.0);
+    let told = "not steady in 1 of 2 sessions (no longer at valid block 6)";
+    assert_eq!(why(rows).as_deref(), Some(told));
+}
+
 /// Falls off a cliff at the ninth block, and so does the baseline.
 const LEAVING: [u64; 12] = [
     90_000, 90_000, 90_000, 90_000, 90_000, 90_000, 90_000, 90_000, 50_000,

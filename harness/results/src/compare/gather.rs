@@ -195,13 +195,33 @@ impl Experiment {
     }
 
     /// Why the blocks of a variant are not in steady state, where they have to
-    /// be: by SNIA's rule, on throughput, over the blocks that count.
+    /// be: by SNIA's rule, on throughput, over the blocks that count of each
+    /// session. Each session prepares anew what it writes to.
     pub fn not_steady(&self, variant: usize) -> Option<String> {
         if !self.variants[variant].preconditioned {
             return None;
         }
-        let rounds = self.values(variant, CompareMetric::OpsPerS);
-        Some(format!("not steady ({})", unsteady(&rounds)?))
+        let mut sessions = BTreeMap::<u32, Vec<f64>>::new();
+        for ((session, _), block) in &self.blocks {
+            let rounds = sessions.entry(*session).or_default();
+            if !block.is_void() {
+                let slot = block.slot(variant);
+                rounds
+                    .extend(slot.and_then(|s| s.value(CompareMetric::OpsPerS)));
+            }
+        }
+        let why: Vec<String> =
+            sessions.values().filter_map(|rounds| unsteady(rounds)).collect();
+        let first = why.first()?;
+        Some(match sessions.len() {
+            1 => format!("not steady ({first})"),
+            all => {
+                format!(
+                    "not steady in {} of {all} sessions ({first})",
+                    why.len()
+                )
+            }
+        })
     }
 
     /// Whether two variants are steady, where at least one of them has to be.
