@@ -9,6 +9,7 @@ const SECTOR_BYTES: f64 = 512.0;
 /// Fields, counted from 0.
 const SECTORS_READ: usize = 2;
 const SECTORS_WRITTEN: usize = 6;
+const SECTORS_DISCARDED: usize = 13;
 const FLUSHES: usize = 15;
 
 /// One device that is made of no other, and its counters.
@@ -37,12 +38,25 @@ pub fn counts(root: &Root, device: Option<&BlockDevice>) -> Vec<Counts> {
     bottom.map(|device| count(root, device)).collect()
 }
 
+/// Bytes that a device was told to discard since it appeared: itself, since
+/// one below it may be told to do something else instead. `None` before Linux
+/// 4.18.
+pub fn discarded_bytes(root: &Root, device: &BlockDevice) -> Option<f64> {
+    let sectors = field(&stat(root, device)?, SECTORS_DISCARDED)?;
+    Some(sectors as f64 * SECTOR_BYTES)
+}
+
+fn stat(root: &Root, device: &BlockDevice) -> Option<String> {
+    root.read(format!("sys/block/{}/stat", device.name))
+}
+
+fn field(stat: &str, index: usize) -> Option<u64> {
+    stat.split_whitespace().nth(index)?.parse().ok()
+}
+
 fn count(root: &Root, device: &BlockDevice) -> Counts {
-    let stat = root.read(format!("sys/block/{}/stat", device.name));
-    let field = |index: usize| {
-        let stat = stat.as_ref()?;
-        stat.split_whitespace().nth(index)?.parse().ok()
-    };
+    let stat = stat(root, device);
+    let field = |index: usize| field(stat.as_ref()?, index);
     Counts {
         // Where requests bypass the block layer's queues (NVMe multipath),
         // its flush counter stands still.
@@ -133,6 +147,7 @@ mod tests {
         )
         .expect("stat");
         assert_eq!(counts(&root, Some(&sda))[0].flushes, Some(16));
+        assert_eq!(discarded_bytes(&root, &sda), Some(14.0 * 512.0));
         sda.hardware_queues = None;
         assert_eq!(counts(&root, Some(&sda))[0].flushes, None);
     }

@@ -1,4 +1,6 @@
-//! The questions of this suite.
+//! The questions of this suite; in `upkeep` those about dropping and flushing.
+
+mod upkeep;
 
 use std::{num::NonZero, thread::available_parallelism};
 
@@ -42,8 +44,8 @@ use crate::{
         uring_ring::URING_RING,
         uring_sqpoll::URING_SQPOLL,
         uring_writes::{
-            URING_FIXED_WRITES, URING_IOPOLL_WRITES, URING_SQPOLL_WRITES,
-            URING_WRITES,
+            URING_FIXED_WRITES, URING_IOPOLL_WRITES, URING_PASSTHRU_WRITES,
+            URING_SQPOLL_WRITES, URING_WRITES,
         },
     },
 };
@@ -67,13 +69,14 @@ const RANDWRITE_SIZES: &str = "storage/randwrite";
 const SEQWRITE_SIZES: &str = "storage/seqwrite";
 
 /// The experiments that write.
-pub const WRITING: [&str; 7] = [
+pub const WRITING: [&str; 8] = [
     RANDWRITE,
     SEQWRITE,
     MIXED,
     RANDWRITE_SIZES,
     SEQWRITE_SIZES,
     MOVE,
+    upkeep::TRIM_ID,
     DURABLE_WRITE,
 ];
 
@@ -117,9 +120,12 @@ pub fn all() -> Vec<Experiment> {
         moving_to_socket(),
         ladder(1, PREAD),
         ladder(32, PREAD_POOL),
+        upkeep::flush(),
         nop_rate(),
     ];
     all.extend(sweep());
+    // A trial that is killed leaves holes, which no other experiment expects.
+    all.push(upkeep::trim());
     all
 }
 
@@ -261,7 +267,11 @@ fn randwrite(
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
         steps: &[],
-        variants: writing(baseline),
+        variants: {
+            let mut variants = writing(baseline);
+            variants.insert(variants.len() - 1, URING_PASSTHRU_WRITES);
+            variants
+        },
     }
 }
 
@@ -569,7 +579,10 @@ mod tests {
 
     #[test]
     fn parameters_of_moving_experiments_are_good() {
-        for experiment in all().iter().filter(|e| e.id != NOP_RATE) {
+        for experiment in all()
+            .iter()
+            .filter(|e| ![NOP_RATE, upkeep::FLUSH_ID].contains(&e.id))
+        {
             let cpus = experiment.params.number(CPUS).unwrap_or(2);
             let cpus = usize::try_from(cpus).expect("few");
             let load = Load::from_params(&experiment.params, cpus)

@@ -40,6 +40,15 @@ pub fn judge_direct(outcome: &mut Outcome, source: &Source) {
     outcome.evidence.degraded.extend(reasons);
 }
 
+/// States which thread did what a ring always hands to workers.
+pub fn state_io_wq(outcome: &mut Outcome) {
+    let word = match outcome.signals.io_wq_threads {
+        0 => "no".to_owned(),
+        threads => format!("{threads} threads"),
+    };
+    outcome.evidence.prove("io_wq", word);
+}
+
 /// States where commands went that were passed through: there is no page cache
 /// on that way, and the kernel counts none of their bytes for a process.
 pub fn state_passthrough(outcome: &mut Outcome, source: &Source) {
@@ -259,15 +268,11 @@ impl SeenOps {
 /// States whether io_uring handed requests to worker threads. Such a trial
 /// measures the hand-over and not the ring.
 pub fn judge_io_wq(outcome: &mut Outcome) {
+    state_io_wq(outcome);
     let signals = &outcome.signals;
     let share = signals.io_wq_cpu_ns as f64 / outcome.cost.cpu_ns.max(1) as f64;
     let threads = signals.io_wq_threads;
-    let word = match threads {
-        0 => "no".to_owned(),
-        _ => format!("{threads} threads"),
-    };
     let per_op_ns = signals.io_wq_cpu_ns as f64 / outcome.ops().max(1) as f64;
-    outcome.evidence.prove("io_wq", word);
     if per_op_ns <= IO_WQ_NS_PER_OP_MAX {
         return;
     }

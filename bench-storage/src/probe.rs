@@ -3,6 +3,7 @@
 
 mod calls;
 mod passthrough;
+mod trim;
 
 use std::{
     io,
@@ -17,11 +18,12 @@ use harness::{
         memlock_text, register_ring_fd,
     },
 };
-use io_uring::{EnterFlags, cqueue, opcode, types::Fd};
+use io_uring::{opcode, types::Fd};
 
 use crate::{
     contents::BLOCK_BYTES,
     engine::{
+        lone::complete,
         ring::{Entries, Ring, Setup},
         ring_reads::register_buffer,
     },
@@ -30,7 +32,11 @@ use crate::{
 };
 
 pub use calls::{aio, blocking, copy_file_range, hipri, populate, uncached};
-pub use passthrough::{passthru, passthru_buffers, passthru_polled};
+pub use passthrough::{
+    passthru, passthru_buffers, passthru_flushes, passthru_polled,
+    passthru_trims, passthru_writes,
+};
+pub use trim::{trim, uring_discard, uring_fallocate};
 
 /// Can a ring be had at all?
 pub fn plain(request: &ProbeRequest<'_>) -> Availability {
@@ -202,7 +208,9 @@ fn polled_read(setup: Setup, target: &Target) -> io::Result<()> {
     let address = buffer.as_non_null().as_ptr();
     let entry = opcode::Read::new(Fd(file.as_raw_fd()), address, length);
     let mut ring = setup.build(PROBE_ENTRIES)?;
-    let result = complete(&mut ring, &entry.build());
+    // SAFETY: the entry points to the buffer, which is there until the ring is
+    // done with it, and leaked below where that is not known.
+    let result = unsafe { complete(&mut ring, &entry.build()) };
     if result.is_err() {
         // The kernel may still write to it; a probe's block is no loss.
         std::mem::forget(buffer);
@@ -210,26 +218,6 @@ fn polled_read(setup: Setup, target: &Target) -> io::Result<()> {
     match result? {
         0.. => Ok(()),
         error => Err(io::Error::from_raw_os_error(error.saturating_neg())),
-    }
-}
-
-/// Submits one entry and waits for it. The result is that of the completion,
-/// an error that of the ring. What the entry points to is kept by the caller
-/// until this has returned, or for ever where it returns an error.
-fn complete<E: Entries>(
-    ring: &mut Ring<E>,
-    entry: &E::Submission,
-) -> io::Result<i32> {
-    // SAFETY: what the entry points to outlives the request, as said above.
-    unsafe { ring.sq().push(entry) }.map_err(io::Error::other)?;
-    loop {
-        let queued = ring.publish();
-        ring.enter(queued, 1, EnterFlags::GETEVENTS)?;
-        ring.cq().sync();
-        if let Some(completion) = ring.cq().next() {
-            let completion: cqueue::Entry = completion.into();
-            return Ok(completion.result());
-        }
     }
 }
 

@@ -207,9 +207,13 @@ impl Sink {
                 self.target.label
             ))
         })?;
-        let author = Author { run_id: self.run_id, trial: self.trial, seed };
-        let writes = Writes::new(author, part, op_bytes, walk);
+        let writes = Writes::new(self.author(seed), part, op_bytes, walk);
         Ok(writes.with_reads(self.load.read_percent))
+    }
+
+    /// Whose writes they are that are seeded so.
+    pub fn author(&self, seed: u64) -> Author {
+        Author { run_id: self.run_id, trial: self.trial, seed }
     }
 
     /// Notes that a writer has finished after so many writes.

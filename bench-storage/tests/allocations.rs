@@ -23,6 +23,11 @@ use bench_storage::{
     load::Load,
     sink::Sink,
     source::Source,
+    trim::{
+        calls::Blocking,
+        ring::{Op, Ringed},
+        work::{Ground, Trimming},
+    },
 };
 use harness::{
     load::closed::{Place, Work},
@@ -196,6 +201,37 @@ fn writing_allocates_nothing() {
     let mut work = RingWork::<_, _, true>::new(ring, Enter, writes, fill);
     assert_eq!(allocations_of(&mut work, &trial, 100), 0);
     work.finish().expect("intact");
+}
+
+#[test]
+fn dropping_allocates_nothing() {
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let experiment = experiment(
+        "storage/trim-64k depth=1 op_bytes=65536 pattern=sequential",
+    );
+    let own = session.own(&experiment.key()).expect("not refused");
+    let target = own.expect("a file of its own").target();
+    if !available(&experiment, &variant(&experiment, "trim"), &target) {
+        return;
+    }
+    let trial = trial(&experiment.params, target, cpus(1), 100);
+    let ground = Ground::of(&trial).expect("our own file");
+    let trim = Blocking::new(ground.open().expect("open"), true);
+    let mut work =
+        Trimming::new(&ground, &place(&trial), trim).expect("memory");
+    // More than are looked at in between.
+    assert_eq!(allocations_of(&mut work, &trial, 300), 0);
+    work.finish().expect("gone");
+    let file = ground.open().expect("open");
+    let Ok(ring) = Ringed::new(file, Op::Punch) else {
+        skip("no ring");
+        return;
+    };
+    let mut work =
+        Trimming::new(&ground, &place(&trial), ring).expect("memory");
+    assert_eq!(allocations_of(&mut work, &trial, 40), 0);
+    work.finish().expect("gone");
 }
 
 #[test]

@@ -119,7 +119,11 @@ fn every_variant_measures_and_proves_its_path() {
         if experiment.tags.contains(&SWEEP) {
             continue;
         }
-        // Those with a target of their own have tests of their own.
+        // Those with a target of their own have tests of their own, and so
+        // has what reads nothing.
+        if experiment.id == "storage/flush" {
+            continue;
+        }
         if session.own(&experiment.key()).is_ok_and(|own| own.is_some()) {
             continue;
         }

@@ -130,7 +130,7 @@ fn what_writes_is_never_given_what_is_read() {
     let session = created(directory.path());
     for experiment in (SUITE.experiments)() {
         let own = session.own(&experiment.key()).expect("not refused");
-        let words = ["write", "mixed", "move"];
+        let words = ["write", "mixed", "move", "trim"];
         let names_it = words.iter().any(|word| experiment.id.contains(word));
         assert_eq!(own.is_some(), names_it, "{}", experiment.key());
     }

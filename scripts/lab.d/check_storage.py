@@ -4,6 +4,7 @@ import re
 
 from bench import (RAN, READS, TooBusy, must, newest, path, patiently, short,
                    told)
+from check_guard import judged, node
 
 
 def created_file(bench):
@@ -31,9 +32,9 @@ def created_file(bench):
     patiently(look)
 
 
-def traced(bench, *words):
-    """A run, and of each read that came to a drive meanwhile whether it came
-    over a queue for polling. QEMU tells that; the guest's kernel gives the
+def traced(bench, *words, opcode="0x2"):
+    """A run, and of each read, or other command with an opcode, that came to a
+    drive meanwhile whether it came over a queue for polling. QEMU tells that; the guest's kernel gives the
     queues behind one per CPU to polling."""
     log = bench.machine.directory / "qemu.log"
     before = log.stat().st_size
@@ -49,8 +50,8 @@ def traced(bench, *words):
         trace(False)
     with log.open(errors="replace") as file:
         file.seek(before)
-        queues = re.findall(r"pci_nvme_io_cmd .*sqid (\d+) opc 0x2",
-                            file.read())
+        queues = re.findall(
+            rf"pci_nvme_io_cmd .*sqid (\d+) opc {opcode}\b", file.read())
     return rows, [int(queue) > bench.cpus for queue in queues]
 
 
@@ -173,3 +174,64 @@ def passed_through(bench):
 
     for target, lba in (("/dev/lab/disk0", 4096), ("/dev/lab/disk1", 512)):
         patiently(lambda window: look(target, lba, window))
+
+
+# What each kind of command is called, and the experiment that sends it.
+COMMANDS = {"0x0": "storage/flush/uring-passthru",
+            "0x1": "storage/randwrite-4k/uring-passthru*",
+            "0x9": "storage/trim-64k"}
+
+
+def deallocated(bench):
+    """Drives are written, deallocated and flushed by commands, with the word.
+
+    That blocks are gone, and their neighbours not, is seen by the run itself;
+    which commands came is told by QEMU, as in `really_polled`.
+    """
+    def look(name, lba, opcode, window):
+        device = node(bench, name)
+        word = judged(bench, device)["allow_destroy"]
+        must(word, f"no word for {name}")
+        rows, came = traced(bench, *short(window), "--target", device,
+                            "--allow-destroy", word, COMMANDS[opcode],
+                            opcode=opcode)
+        passed = [row for row in rows.all
+                  if row["variant"].startswith("uring-passthru")]
+        must(passed, f"{name}: no row of {COMMANDS[opcode]}")
+        for row in passed:
+            must(row["status"] in RAN, f"{name}: {told(row)}")
+            must(opcode != "0x1" or path(row).get("command") == "nvme write"
+                 and path(row).get("lba_bytes") == str(lba), told(row))
+        claimed = sum(int(row["ops"] or 0) for row in passed)
+        if not claimed:
+            raise TooBusy(f"{name}: no command {opcode}: {told(passed[0])}")
+        must(len(came) >= claimed,
+             f"{name}: {claimed} commands {opcode} are claimed, and "
+             f"{len(came)} came")
+        must(opcode != "0x1" or all(int(row["verified_ops"] or 0)
+                                    for row in passed), told(passed[0]))
+        if opcode == "0x9":
+            gone(rows, name)
+
+    for name, lba in (("disk1", 512), ("disk2", 4096)):
+        for opcode in COMMANDS:
+            patiently(lambda window: look(name, lba, opcode, window))
+
+
+def gone(rows, name):
+    """Each way to trim says that all is gone, and was looked at."""
+    ways = {"trim": "BLKDISCARD", "uring-discard": "BLOCK_URING_CMD_DISCARD",
+            "uring-passthru": "nvme deallocate"}
+    for variant, way in ways.items():
+        for row in rows.of(variant):
+            if row["status"] == "skipped" and variant == "uring-discard":
+                must("6.12" in row["reasons"], told(row))
+                continue
+            must(row["status"] in RAN, f"{name}, {variant}: {told(row)}")
+            if not int(row["verified_ops"] or 0):
+                raise TooBusy(f"{name}, {variant}: {told(row)}")
+            wanted = {"trim": way, "promised": "zeroes",
+                      "reads_back": "zeroes"}
+            must(wanted.items() <= path(row).items(),
+                 f"{name}, {variant}: {told(row)}")
+    rows.skipped("uring-fallocate", "is a device")

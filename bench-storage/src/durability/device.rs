@@ -4,7 +4,7 @@ use harness::machine::BlockDevice;
 
 /// Whether the caches of a target's devices forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cache {
+pub enum Cache {
     /// At least one does.
     Volatile,
     /// None does, or there is none.

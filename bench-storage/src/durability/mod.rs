@@ -53,6 +53,28 @@ impl Watch {
         Self { root: root.clone(), before }
     }
 
+    /// The second look after a trial that only flushed, by one thread. What
+    /// the device was asked for is what was verified.
+    pub fn judge_flushes(self, outcome: &mut Outcome, target: &Target) {
+        let after = counts(&self.root, target.device.as_ref());
+        let flushes = outcome.evidence.calls.map_or(0, |calls| calls.ops);
+        let case = Case {
+            target,
+            direct: true,
+            writers: 1.0,
+            writes: flushes as f64,
+            bytes: 0.0,
+            means: Means::Sync,
+            seen: seen(&self.before, &after),
+        };
+        let enough = SHARE_MIN * flushes as f64;
+        if case.seen.flushes.is_some_and(|asked| asked >= enough) {
+            outcome.evidence.verified_ops = flushes;
+        }
+        let cache = state_cache(outcome, target);
+        case.state_flushes(cache, &mut outcome.evidence);
+    }
+
     /// The second look, and what follows from both for a trial whose writers
     /// have all finished.
     pub fn judge(self, outcome: &mut Outcome, sink: &Sink, means: Means) {
@@ -70,6 +92,30 @@ impl Watch {
         case.state(&mut outcome.evidence);
         state_extents(&mut outcome.evidence, sink);
     }
+}
+
+/// States what keeps what is written to a target, and whether it forgets.
+pub fn state_cache(outcome: &mut Outcome, target: &Target) -> Cache {
+    let cache = Cache::of(target.device.as_ref());
+    outcome.evidence.prove("write_cache", cache.word());
+    if let Some(device) = &target.device {
+        let word = device.is_memory_backed();
+        outcome
+            .evidence
+            .prove("medium", if word { "memory" } else { "device" });
+    }
+    cache
+}
+
+/// States of writes that were passed through what there is to say: the block
+/// layer counts nothing of them.
+pub fn state_passed_through(outcome: &mut Outcome, sink: &Sink) {
+    outcome.evidence.prove("o_direct", "yes");
+    outcome.evidence.prove("command", "nvme write");
+    outcome.evidence.prove("preconditioned", "written once");
+    outcome.evidence.prove("flush", "none: not durable");
+    state_cache(outcome, sink.target());
+    state_extents(&mut outcome.evidence, sink);
 }
 
 /// All that the judgement depends on.

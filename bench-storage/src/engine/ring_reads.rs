@@ -137,7 +137,7 @@ impl RingReads<'_> {
 ///
 /// # Errors
 /// Which registration was refused.
-pub(super) fn register<E: Entries>(
+pub(crate) fn register<E: Entries>(
     ring: &mut Ring<E>,
     registered: Registered,
     file: i32,

@@ -2,8 +2,13 @@
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
-/// NVM command set: read.
+/// NVM command set: flush, write, read, dataset management.
+const FLUSH: u8 = 0x00;
+const WRITE: u8 = 0x01;
 const READ: u8 = 0x02;
+const DATASET_MANAGEMENT: u8 = 0x09;
+/// In cdw11 of dataset management: the ranges hold nothing of value.
+const DEALLOCATE: u32 = 1 << 2;
 /// Admin command set: get log page, identify.
 const GET_LOG_PAGE: u8 = 0x02;
 const IDENTIFY: u8 = 0x06;
@@ -75,8 +80,28 @@ impl Command {
         data_bytes: u32,
         blocks: u16,
     ) -> Self {
+        Self::transfer(READ, namespace, address, data_bytes, blocks)
+    }
+
+    /// The same as a write of what stands at `address`.
+    pub fn write(
+        namespace: u32,
+        address: *mut u8,
+        data_bytes: u32,
+        blocks: u16,
+    ) -> Self {
+        Self::transfer(WRITE, namespace, address, data_bytes, blocks)
+    }
+
+    fn transfer(
+        opcode: u8,
+        namespace: u32,
+        address: *mut u8,
+        data_bytes: u32,
+        blocks: u16,
+    ) -> Self {
         Self {
-            opcode: READ,
+            opcode,
             namespace,
             address: address.expose_provenance() as u64,
             data_bytes,
@@ -87,12 +112,44 @@ impl Command {
         }
     }
 
+    /// Empties the drive's volatile cache.
+    pub fn flush(namespace: u32) -> Self {
+        Self { opcode: FLUSH, namespace, ..Self::default() }
+    }
+
+    /// Deallocates the one range that stands at `address` as [`range`] makes
+    /// it.
+    pub fn deallocate(namespace: u32, address: *mut u8) -> Self {
+        Self {
+            opcode: DATASET_MANAGEMENT,
+            namespace,
+            address: address.expose_provenance() as u64,
+            data_bytes: RANGE_BYTES,
+            // Ranges, counted from 0.
+            cdw10: 0,
+            cdw11: DEALLOCATE,
+            ..Self::default()
+        }
+    }
+
     /// The command as it stands in a ring's entry.
     pub fn bytes(self) -> [u8; BYTES] {
         // SAFETY: the structure has 72 bytes, as asserted, all of them in
         // fields of plain numbers without padding between them.
         unsafe { std::mem::transmute(self) }
     }
+}
+
+/// Bytes of a range of dataset management.
+pub const RANGE_BYTES: u32 = 16;
+
+/// A range as dataset management takes it: attributes, number of blocks, first
+/// block ("Dataset Management - Range Definition").
+pub fn range(first: u64, blocks: u32) -> [u8; RANGE_BYTES as usize] {
+    let mut bytes = [0; RANGE_BYTES as usize];
+    bytes[4..8].copy_from_slice(&blocks.to_le_bytes());
+    bytes[8..].copy_from_slice(&first.to_le_bytes());
+    bytes
 }
 
 /// Asks for the id of the namespace behind an open node.
@@ -176,5 +233,21 @@ mod tests {
         assert_eq!((word(4), word(24), word(36)), (7, 0x1234_5000, 4096));
         assert_eq!((word(40), word(44), word(48)), (0, 0, 7));
         assert_eq!((word(64), word(68)), (0, 0));
+        let written = Command::write(7, address, 4096, 8).bytes();
+        assert_eq!((written[0], &written[1..]), (0x01, &bytes[1..]));
+    }
+
+    #[test]
+    fn a_deallocate_names_its_range_and_a_flush_nothing() {
+        let address = std::ptr::without_provenance_mut(0x5000);
+        let command = Command::deallocate(2, address);
+        assert_eq!((command.opcode, command.namespace), (0x09, 2));
+        assert_eq!((command.address, command.data_bytes), (0x5000, 16));
+        assert_eq!((command.cdw10, command.cdw11), (0, 4));
+        let range = range(0x1_0000_0002, 128);
+        assert_eq!(range[..8], [0, 0, 0, 0, 128, 0, 0, 0]);
+        assert_eq!(range[8..], [2, 0, 0, 0, 1, 0, 0, 0]);
+        let flush = Command { namespace: 2, ..Command::default() };
+        assert_eq!(Command::flush(2), flush);
     }
 }

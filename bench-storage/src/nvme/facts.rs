@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     command,
     health::{self, Health},
-    identify::{self, Controller, Layout},
+    identify::{self, Controller, Deallocated, Layout},
     namespace::{explain, open_generic},
 };
 
@@ -61,4 +61,14 @@ pub fn of(root: &Root, device: &BlockDevice) -> Facts {
     )
     .and_then(|data| health::parse(&data));
     facts
+}
+
+/// What the namespace promises of deallocated blocks; where it cannot be
+/// asked, nothing.
+pub fn deallocated(root: &Root, device: &BlockDevice) -> Deallocated {
+    let asked = open_generic(root, device).ok().and_then(|(_, node)| {
+        let id = command::namespace_id(&node).ok()?;
+        command::identify(&node, id, identify::NAMESPACE).ok()
+    });
+    identify::deallocated(&asked.unwrap_or_default())
 }

@@ -13,6 +13,7 @@ const NSZE: usize = 0;
 const NUSE: usize = 16;
 const NLBAF: usize = 25;
 const FLBAS: usize = 26;
+const DLFEAT: usize = 33;
 const LBAF0: usize = 128;
 /// Bytes of a format, and how many there can be.
 const LBAF_BYTES: usize = 4;
@@ -58,6 +59,29 @@ pub struct Layout {
     /// Logical blocks that are allocated, as far as the drive tells: without
     /// thin provisioning all.
     pub blocks_allocated: u64,
+    /// What it promises of a deallocated block.
+    pub deallocated: Deallocated,
+}
+
+/// What a read of a deallocated block brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deallocated {
+    /// It does not say.
+    Unsaid,
+    /// Bytes of 0.
+    Zeroes,
+    /// Bytes of 0xff.
+    Ones,
+}
+
+/// From the namespace's answer: the lowest three bits of DLFEAT.
+pub fn deallocated(data: &[u8]) -> Deallocated {
+    match data.get(DLFEAT).map(|features| features & 0b111) {
+        Some(1) => Deallocated::Zeroes,
+        Some(2) => Deallocated::Ones,
+        _ => Deallocated::Unsaid,
+    }
 }
 
 /// From the controller's answer; `None` if it is too short.
@@ -102,6 +126,7 @@ pub fn layout(data: &[u8]) -> Option<Layout> {
         lba_bytes_possible,
         blocks: word(NSZE)?,
         blocks_allocated: word(NUSE)?,
+        deallocated: deallocated(data),
     })
 }
 
@@ -194,6 +219,21 @@ mod tests {
         assert_eq!((layout.lba_bytes, layout.metadata_bytes), (4096, 0));
         assert_eq!(layout.lba_bytes_possible, [512, 4096]);
         assert_eq!((layout.blocks, layout.blocks_allocated), (327_680, 7));
+        assert_eq!(layout.deallocated, Deallocated::Unsaid);
+    }
+
+    #[test]
+    fn a_namespace_tells_what_is_left_of_a_deallocated_block() {
+        let mut data = data(&[(0, 9)], 0);
+        for (bits, left) in [
+            (0b0000_1001, Deallocated::Zeroes),
+            (0b0000_0010, Deallocated::Ones),
+            (0b0000_1000, Deallocated::Unsaid),
+        ] {
+            data[DLFEAT] = bits;
+            assert_eq!(deallocated(&data), left, "{bits:#b}");
+        }
+        assert_eq!(deallocated(&[]), Deallocated::Unsaid);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! NVMe namespaces without the block layer: commands that the kernel passes
 //! through, by ioctl and by ring; and what drives say of themselves.
 //!
-//! **Invariant**: only commands that read are made here, and nodes are opened
-//! for reading only.
+//! **Invariant**: a node is opened for writing only where the session holds its
+//! block device for writing, which the guard has cleared and whose word was
+//! said (`Namespace::to_write`).
 
 pub mod command;
 pub mod facts;

@@ -10,23 +10,30 @@ use std::{
 use harness::{
     machine::{
         BlockDevice, Root,
-        devices::{BlockKind, DeviceNumber},
+        devices::{BlockKind, DeviceNumber, block_device_by_number},
     },
     uring::probe::Lack,
 };
 
 use super::{command, identify};
-use crate::{contents::BLOCK_BYTES, target::Target};
+use crate::{
+    contents::BLOCK_BYTES,
+    target::{self, Target},
+};
 
 const NAME_DEVICE: &str = "`--target` with the whole namespace, such as \
      /dev/nvme0n1: it is opened for reading only";
+
+const NAME_DEVICE_AND_WORD: &str = "`--target` with the whole namespace, such \
+     as /dev/nvme0n1, and its word: `bypass list --devices` tells both";
 
 /// A namespace that commands can be passed through to.
 #[derive(Debug)]
 pub struct Namespace {
     /// Its node.
     pub path: PathBuf,
-    /// Its character device, open for reading.
+    /// Its character device, open for reading; for writing too where it came
+    /// from `to_write`.
     pub file: File,
     /// Its id on its controller.
     pub id: u32,
@@ -43,6 +50,81 @@ impl Namespace {
     pub fn of(root: &Root, target: &Target) -> Result<Self, Lack> {
         let device = whole_namespace(target)?;
         let (path, file) = open_generic(root, device)?;
+        Self::behind(path, file)
+    }
+
+    /// The same for writing: only of a block device that the session holds
+    /// for writing, which the guard has cleared and whose word was said.
+    ///
+    /// # Errors
+    /// As `of`; the target may not be written, or the node is not that of the
+    /// device which is held.
+    pub fn to_write(root: &Root, target: &Target) -> Result<Self, Lack> {
+        let lack = |reason: String| Lack {
+            reason,
+            remedy: NAME_DEVICE_AND_WORD.to_owned(),
+        };
+        let device =
+            whole_namespace(target).map_err(|found| lack(found.reason))?;
+        target::may_write(root, target)
+            .map_err(|error| lack(error.to_string()))?;
+        // What the target says of its device is only said; what is open tells.
+        let held = held_device(root, target);
+        let Some(held) = held.filter(|held| held.name == device.name) else {
+            return Err(lack(format!(
+                "{} is not {}",
+                target.path.display(),
+                device.name
+            )));
+        };
+        let (name, number) = node_number(root, &held)?;
+        let path = PathBuf::from(format!("/dev/{name}"));
+        let file = open(&path, number, true)?;
+        let found = Self::behind(path, file)?;
+        found.is_of(root, target, &held)?;
+        Ok(found)
+    }
+
+    /// Whether the node leads to the device that the session holds: its
+    /// controller and the number of its namespace are the same. As long as
+    /// that device is open, the kernel gives both to no other.
+    fn is_of(
+        &self,
+        root: &Root,
+        target: &Target,
+        device: &BlockDevice,
+    ) -> Result<(), Lack> {
+        let held = target::open(target)
+            .and_then(|file| command::namespace_id(&file))
+            .map_err(|error| Lack {
+                reason: format!("{}: {error}", target.label),
+                remedy: "a device that is still there".to_owned(),
+            })?;
+        let generic =
+            generic_name(device).unwrap_or_else(|| device.name.clone());
+        let controllers = [
+            format!("sys/block/{}/device", device.name),
+            format!("sys/class/nvme-generic/{generic}/device"),
+        ]
+        .map(|path| root.path(path).canonicalize().ok());
+        let [of_device, of_node] = controllers;
+        if held == self.id && of_device.is_some() && of_device == of_node {
+            return Ok(());
+        }
+        Err(Lack {
+            reason: format!(
+                "{} is not the node of {}, which is held for writing: \
+                 namespace {} of {of_node:?}, not {held} of {of_device:?}",
+                self.path.display(),
+                device.name,
+                self.id,
+            ),
+            remedy: "the node that the kernel makes for it".to_owned(),
+        })
+    }
+
+    /// Asks the open node what it leads to.
+    fn behind(path: PathBuf, file: File) -> Result<Self, Lack> {
         let refused = |error: io::Error| explain(&path, &error);
         let id = command::namespace_id(&file).map_err(refused)?;
         let data = command::identify(&file, id, identify::NAMESPACE)
@@ -75,6 +157,17 @@ impl Namespace {
     }
 }
 
+/// The whole block device that a target's descriptor is open on.
+fn held_device(root: &Root, target: &Target) -> Option<BlockDevice> {
+    let metadata = std::fs::metadata(&target.path).ok()?;
+    if !metadata.file_type().is_block_device() {
+        return None;
+    }
+    let number = DeviceNumber::from_stat(metadata.rdev());
+    block_device_by_number(root, number)
+        .filter(|device| device.partition.is_none())
+}
+
 /// Opens the character device beside a namespace's block device.
 ///
 /// # Errors
@@ -85,7 +178,7 @@ pub(super) fn open_generic(
 ) -> Result<(PathBuf, File), Lack> {
     let (name, number) = node_number(root, device)?;
     let path = PathBuf::from(format!("/dev/{name}"));
-    let file = open(&path, number)?;
+    let file = open(&path, number, false)?;
     Ok((path, file))
 }
 
@@ -142,9 +235,10 @@ fn node_number(
 }
 
 /// Opens the node, if it leads to the device with that number.
-fn open(path: &Path, number: DeviceNumber) -> Result<File, Lack> {
+fn open(path: &Path, number: DeviceNumber, write: bool) -> Result<File, Lack> {
     let file = OpenOptions::new()
         .read(true)
+        .write(write)
         .custom_flags(libc::O_CLOEXEC)
         .open(path)
         .map_err(|error| explain(path, &error))?;
@@ -206,6 +300,7 @@ pub(super) fn explain(path: &Path, error: &io::Error) -> Lack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Writable;
 
     /// A machine with an NVMe drive and a partition on it.
     fn machine() -> (tempfile::TempDir, Root) {
@@ -263,11 +358,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_session_may_only_read_is_not_opened_to_write() {
+        let (_tree, root) = machine();
+        let whole = target("nvme0n1", "nvme");
+        let lack = Namespace::to_write(&root, &whole).expect_err("no word");
+        assert!(lack.reason.contains("may be read, not written"), "{lack:?}");
+        assert!(lack.remedy.contains("list --devices"), "{lack:?}");
+        // Said by a specification, and held by nobody.
+        let said = Target { writable: Some(Writable::default()), ..whole };
+        let lack = Namespace::to_write(&root, &said).expect_err("not held");
+        assert!(lack.reason.contains("not inherited"), "{lack:?}");
+    }
+
+    #[test]
     fn the_node_must_be_the_device_that_the_kernel_names() {
-        let lack = open(Path::new("/dev/null"), DeviceNumber::from_stat(0))
-            .expect_err("another device");
+        let lack =
+            open(Path::new("/dev/null"), DeviceNumber::from_stat(0), false)
+                .expect_err("another device");
         assert!(lack.reason.contains("/dev/null is not the device"));
-        assert!(open(Path::new("/dev/null"), null_number()).is_ok());
+        assert!(open(Path::new("/dev/null"), null_number(), false).is_ok());
     }
 
     fn null_number() -> DeviceNumber {

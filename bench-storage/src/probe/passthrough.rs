@@ -10,14 +10,19 @@ use harness::{
     },
 };
 
-use super::{complete, no_poll_queues, register_buffers, target_of};
+use super::{no_poll_queues, register_buffers, target_of};
 use crate::{
     contents::BLOCK_BYTES,
     engine::{
-        passthrough_reads::template,
+        commands::transfer,
+        lone::complete,
         ring::{Big, Setup},
     },
-    nvme::{Namespace, status},
+    nvme::{
+        Namespace,
+        command::{self, Command},
+        identify, status,
+    },
 };
 
 /// A ring with large entries, and a target that is an NVMe namespace.
@@ -44,6 +49,49 @@ pub fn passthru_polled(request: &ProbeRequest<'_>) -> Availability {
     }
 }
 
+/// A namespace that may be written, with the word of its block device.
+pub fn passthru_writes(request: &ProbeRequest<'_>) -> Availability {
+    let tried = writable(request)
+        .and_then(|_| with_buffers(Setup::SingleIssuer, request));
+    availability(tried)
+}
+
+/// The same, of a controller that deallocates. Nothing is deallocated.
+pub fn passthru_trims(request: &ProbeRequest<'_>) -> Availability {
+    let tried = writable(request).and_then(|namespace| {
+        commands(Setup::SingleIssuer, request)?;
+        namespace.as_ref().map_or(Ok(()), deallocates)
+    });
+    availability(tried)
+}
+
+/// `None` where nothing was prepared.
+fn writable(request: &ProbeRequest<'_>) -> Result<Option<Namespace>, Lack> {
+    target_of(request)
+        .map(|target| Namespace::to_write(&Root::system(), &target))
+        .transpose()
+}
+
+fn deallocates(namespace: &Namespace) -> Result<(), Lack> {
+    let data = command::identify(&namespace.file, 0, identify::CONTROLLER)
+        .map_err(|error| namespace.explain(&error))?;
+    match identify::controller(&data) {
+        Some(controller) if controller.deallocates => Ok(()),
+        _ => Err(Lack {
+            reason: format!(
+                "{} has no dataset management (ONCS, bit 2)",
+                namespace.path.display()
+            ),
+            remedy: "a drive that deallocates (`nvme id-ctrl`)".to_owned(),
+        }),
+    }
+}
+
+/// A namespace whose volatile cache can be flushed, with or without a word.
+pub fn passthru_flushes(request: &ProbeRequest<'_>) -> Availability {
+    availability(commands(Setup::SingleIssuer, request))
+}
+
 fn with_buffers(setup: Setup, request: &ProbeRequest<'_>) -> Result<(), Lack> {
     commands(setup, request)?;
     register_buffers(&mut build_of::<Big>(setup)?, request)
@@ -62,11 +110,13 @@ fn read_first(setup: Setup, namespace: &Namespace) -> io::Result<()> {
     let buffer = Buffer::new(BLOCK_BYTES, BLOCK_BYTES, None)
         .map_err(io::Error::other)?;
     let address = buffer.as_non_null().as_ptr();
-    let entry = template(namespace, false, address, BLOCK_BYTES)
+    let entry = transfer(namespace, Command::read, false, address, BLOCK_BYTES)
         .ok_or(io::ErrorKind::InvalidInput)?;
     let mut ring = setup.build_of::<Big>(PROBE_ENTRIES)?;
     ring.submitter().register_files(&[namespace.file.as_raw_fd()])?;
-    let result = complete(&mut ring, &entry);
+    // SAFETY: the entry points to the buffer, which is there until the ring is
+    // done with it, and leaked below where that is not known.
+    let result = unsafe { complete(&mut ring, &entry) };
     if result.is_err() {
         // The kernel may still write to it; a probe's block is no loss.
         std::mem::forget(buffer);

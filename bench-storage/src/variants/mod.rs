@@ -3,6 +3,7 @@
 
 pub mod aio;
 mod durable;
+pub mod flushing;
 pub mod mmap;
 pub mod mmap_populate;
 pub mod moving;
@@ -16,6 +17,7 @@ pub mod preadv2_hipri;
 pub mod pwrite;
 pub mod pwrite_fdatasync;
 pub mod rwf_dsync;
+pub mod trim;
 pub mod uncached;
 pub mod unsynced;
 pub mod uring;

@@ -17,7 +17,7 @@ use crate::{
         to_file::ToFile,
         to_socket::ToSocket,
     },
-    probe,
+    path, probe,
 };
 
 /// What every program can do.
@@ -116,11 +116,6 @@ fn moved<M: Mover>(
         route.judge_sharing(&mut outcome);
     }
     // Splices of a ring belong there; the row says so, and is not degraded.
-    let threads = outcome.signals.io_wq_threads;
-    let word = match threads {
-        0 => "no".to_owned(),
-        _ => format!("{threads} threads"),
-    };
-    outcome.evidence.prove("io_wq", word);
+    path::state_io_wq(&mut outcome);
     Ok(outcome)
 }

@@ -9,11 +9,12 @@ use harness::{
 
 use super::{fill, no_ring, nop, uring_fixed::ALL, uring_sqpoll};
 use crate::{
-    durability::{Means, Watch},
+    durability::{self, Means, Watch},
     engine::{
-        drives::Enter, ring::Setup, ring_reads::Registered,
-        ring_writes::LoneWrites, rounds::RingWork,
+        drives::Enter, passthrough_writes::PassthroughWrites, ring::Setup,
+        ring_reads::Registered, ring_writes::LoneWrites, rounds::RingWork,
     },
+    nvme::Namespace,
     path,
     polling::Interrupts,
     probe,
@@ -63,6 +64,35 @@ pub const URING_SQPOLL_WRITES: Variant = Variant {
     worker: polled_for,
     ..URING_WRITES
 };
+
+/// No file system, no block layer, no scheduler.
+pub const URING_PASSTHRU_WRITES: Variant = Variant {
+    id: "uring-passthru-buffers",
+    about: "io_uring with registered ring, file and buffers that passes NVMe \
+            write commands through to /dev/ngXnY, past the block layer",
+    probe: probe::passthru_writes,
+    worker: passed_through,
+    ..URING_WRITES
+};
+
+fn passed_through(trial: &Trial) -> Result<Outcome, TrialError> {
+    let sink = Sink::by_pattern(trial)?;
+    let namespace = Namespace::to_write(&trial.root, sink.target())
+        .map_err(|lack| TrialError::setup(lack.reason))?;
+    let setup = Setup::SingleIssuer;
+    let shape = sink.load().ring_shape();
+    let interrupts = Interrupts::count(&trial.root, sink.target());
+    let mut outcome = closed::run(trial, shape, |place| {
+        let mut ring =
+            setup.build_of(shape.depth).map_err(|e| no_ring(setup, &e))?;
+        let ops = PassthroughWrites::new(&mut ring, &sink, &namespace, place)?;
+        Ok(RingWork::<_, _, true>::new(ring, Enter, ops, fill(&shape)))
+    })?;
+    durability::state_passed_through(&mut outcome, &sink);
+    path::judge_io_wq(&mut outcome);
+    interrupts.judge(&mut outcome, setup.polls());
+    Ok(outcome)
+}
 
 fn entered(
     trial: &Trial,

@@ -187,6 +187,24 @@ impl Writes {
         self.offset_of(self.place)
     }
 
+    /// What the last write to a place of the part looks like, into `op`, and
+    /// where it went; `None` where there was none.
+    pub fn last_written(&self, place: u64, op: &mut [u8]) -> Option<u64> {
+        let number = self.last(place);
+        if number == 0 {
+            return None;
+        }
+        self.fill(op);
+        self.stamp(place, number, op);
+        Some(self.offset_of(place))
+    }
+
+    /// The place that was drawn last.
+    #[inline(always)]
+    pub fn place(&self) -> u64 {
+        self.place
+    }
+
     /// How many writes were made so far.
     pub fn made(&self) -> u64 {
         self.made

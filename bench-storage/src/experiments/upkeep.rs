@@ -1,0 +1,57 @@
+//! What has to be done beside reading and writing: dropping what is not needed
+//! any more, and flushing.
+
+use harness::suite::{CpuNeed, Experiment, LatencyKind, Params};
+
+use super::moves;
+use crate::{
+    addresses::Pattern,
+    load::{DEPTH, OP_BYTES},
+    variants::{
+        flushing::{FDATASYNC, URING_FSYNC_ALONE, URING_PASSTHRU_FLUSH},
+        trim::{
+            REWRITE_ONLY, TRIM, URING_DISCARD, URING_FALLOCATE,
+            URING_PASSTHRU_TRIM,
+        },
+    },
+};
+
+/// Writes what it drops.
+pub(super) const TRIM_ID: &str = "storage/trim-64k";
+pub(super) const FLUSH_ID: &str = "storage/flush";
+
+/// One after the other. The second CPU is for io-wq workers.
+pub(super) fn trim() -> Experiment {
+    Experiment {
+        id: TRIM_ID,
+        about: "64 KiB of data are dropped: a hole in a file, or a part of a \
+                device that is discarded (trim)",
+        params: moves(64 << 10, 1, Pattern::Sequential),
+        tags: &["full"],
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        steps: &[],
+        variants: vec![
+            TRIM,
+            URING_FALLOCATE,
+            URING_DISCARD,
+            URING_PASSTHRU_TRIM,
+            REWRITE_ONLY,
+        ],
+    }
+}
+
+/// Of a target that nothing was written to meanwhile.
+pub(super) fn flush() -> Experiment {
+    Experiment {
+        id: FLUSH_ID,
+        about: "the device's cache is flushed, with nothing in it that we \
+                wrote: the least that a flush costs",
+        params: Params::new().with(OP_BYTES, 0).with(DEPTH, 1),
+        tags: &["full"],
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        steps: &[],
+        variants: vec![FDATASYNC, URING_FSYNC_ALONE, URING_PASSTHRU_FLUSH],
+    }
+}
