@@ -62,6 +62,10 @@ def room_for_guests(guest):
         guests.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Missing(f"{guests} cannot be made: {error}") from error
+    # Of one whose starter was killed, after no guest lives that long.
+    for left in guests.iterdir():
+        if time.time() - left.stat().st_mtime > guest["machine"]["life_seconds"]:
+            shutil.rmtree(left, ignore_errors=True)
     wanted = ROOM_MIB + sum(drive["size_mib"] for drive in guest["nvme"])
     free = shutil.disk_usage(guests).free >> 20
     if free < wanted:
