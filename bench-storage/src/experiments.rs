@@ -1,5 +1,7 @@
-//! The questions of this suite; in `upkeep` those about dropping and flushing.
+//! The questions of this suite; in `moving` those about data that only passes
+//! through, in `upkeep` those about dropping and flushing.
 
+mod moving;
 mod upkeep;
 
 use std::{num::NonZero, thread::available_parallelism};
@@ -12,13 +14,12 @@ use harness::{
 use crate::{
     addresses::Pattern,
     load::{
-        BATCH, CPUS, DEPTH, O_DIRECT, OP_BYTES, PATTERN, PER, READ_PERCENT, TO,
+        BATCH, CPUS, DEPTH, O_DIRECT, OP_BYTES, PATTERN, PER, READ_PERCENT,
     },
     variants::{
         aio::AIO,
         mmap::MMAP,
         mmap_populate::MMAP_POPULATE,
-        moving::{COPY_FILE_RANGE, READ_WRITE, SENDFILE, SPLICE, URING_SPLICE},
         nop::{NOP, NOP_BARE, NOP_RECORDED},
         o_dsync::O_DSYNC,
         pread::PREAD,
@@ -57,8 +58,6 @@ const RANDWRITE: &str = "storage/randwrite-4k";
 const SEQWRITE: &str = "storage/seqwrite-128k";
 const MIXED: &str = "storage/mixed-4k";
 const DURABLE_WRITE: &str = "storage/durable-write-4k";
-/// Writes as well: what is moved has to go somewhere.
-const MOVE: &str = "storage/move-64k";
 const LADDER: &str = "storage/ladder";
 const NOP_RATE: &str = "storage/nop";
 
@@ -75,7 +74,7 @@ pub const WRITING: [&str; 8] = [
     MIXED,
     RANDWRITE_SIZES,
     SEQWRITE_SIZES,
-    MOVE,
+    moving::ID,
     upkeep::TRIM_ID,
     DURABLE_WRITE,
 ];
@@ -116,8 +115,8 @@ pub fn all() -> Vec<Experiment> {
         buffered_write(),
         direct_write(1, &["core"]),
         direct_write(16, &["group"]),
-        moving_to_file(),
-        moving_to_socket(),
+        moving::to_file(),
+        moving::to_socket(),
         ladder(1, PREAD),
         ladder(32, PREAD_POOL),
         upkeep::flush(),
@@ -385,42 +384,6 @@ fn durable_write(
         latency_kind: LatencyKind::Service,
         steps: &[],
         variants,
-    }
-}
-
-/// From one place of a file to another. The second CPU is for io-wq workers.
-fn moving_to_file() -> Experiment {
-    Experiment {
-        id: MOVE,
-        about: "chunks of 64 KiB from the page cache to another file's place \
-                in it: through the process's memory, or inside of the kernel",
-        params: moves(64 << 10, 1, Pattern::Sequential).with(TO, "file"),
-        tags: &[],
-        cpus: CpuNeed::UpTo(2),
-        latency_kind: LatencyKind::Service,
-        steps: &[],
-        variants: vec![
-            READ_WRITE,
-            SENDFILE,
-            SPLICE,
-            COPY_FILE_RANGE,
-            URING_SPLICE,
-        ],
-    }
-}
-
-/// Over loopback, to a thread on the second CPU.
-fn moving_to_socket() -> Experiment {
-    Experiment {
-        id: MOVE,
-        about: "chunks of 64 KiB from the page cache to a TCP connection: \
-                through the process's memory, or inside of the kernel",
-        params: moves(64 << 10, 1, Pattern::Sequential).with(TO, "socket"),
-        tags: &[],
-        cpus: CpuNeed::Exactly(2),
-        latency_kind: LatencyKind::Service,
-        steps: &[],
-        variants: vec![READ_WRITE, SENDFILE, SPLICE, URING_SPLICE],
     }
 }
 
