@@ -152,7 +152,7 @@ fn failed(
 ) -> TrialError {
     let name = call.name();
     let (operation, errno) = match read {
-        Ok(got) => (format!("{name} (short: {got} bytes came back)"), 0),
+        Ok(got) => (format!("{name} (short: {got} of {bytes} bytes)"), 0),
         Err(error) => (name.to_owned(), error.raw_os_error().unwrap_or(0)),
     };
     TrialError::op(&operation, errno, offset, bytes as u64)

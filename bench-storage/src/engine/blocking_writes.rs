@@ -167,11 +167,11 @@ impl BlockingWrites<'_> {
     /// the one that was timed.
     #[cold]
     fn failed_with(&self, call: &str, done: io::Result<usize>) -> TrialError {
+        let bytes = self.buffer.len() as u64;
         let (operation, errno) = match done {
             Err(error) => (call.to_owned(), error.raw_os_error().unwrap_or(0)),
-            Ok(bytes) => (format!("{call} (short: {bytes} bytes)"), 0),
+            Ok(done) => (format!("{call} (short: {done} of {bytes} bytes)"), 0),
         };
-        let bytes = self.buffer.len() as u64;
         TrialError::op(&operation, errno, self.writes.offset(), bytes)
     }
 }

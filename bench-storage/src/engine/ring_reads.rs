@@ -128,7 +128,7 @@ impl RingReads<'_> {
             let errno = result.saturating_neg();
             return TrialError::op(opcode, errno, offset, bytes);
         }
-        let short = format!("{opcode} (short: {result} bytes came back)");
+        let short = format!("{opcode} (short: {result} of {bytes} bytes)");
         TrialError::op(&short, 0, offset, bytes)
     }
 }

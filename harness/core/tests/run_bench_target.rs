@@ -63,6 +63,19 @@ fn a_filter_for_another_suite_is_no_error() {
 }
 
 #[test]
+fn of_patterns_for_several_suites_each_runs_its_own() {
+    let directory = scratch();
+    let package = workspace(directory.path());
+    let output =
+        bench(&package, &["--bench", "storage/*", "unavailable", "ping-pong"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let runs = runs(directory.path());
+    assert_eq!(runs.len(), 1, "{output:?}");
+    let rows = trials(&runs[0]);
+    assert!(rows.iter().all(|row| row.experiment == "unavailable"));
+}
+
+#[test]
 fn options_are_refused_with_the_way_to_give_them() {
     let directory = scratch();
     let package = workspace(directory.path());

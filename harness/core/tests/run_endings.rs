@@ -185,15 +185,45 @@ fn what_cannot_run_is_skipped_with_reason_and_remedy() {
         ("unavailable", "missing", "no such device;buy one", 3),
         ("unavailable", "base", "nothing that it could be compared with", 3),
         ("too-big", "base", "needs 100000 CPUs", 3),
-        ("refused", "base", "the target is on fire;put it out", 5),
-        ("unfit", "base", "no room for this one;make some", 3),
-        ("guarded", "base", "may not be written;say the word", 5),
     ] {
         let (run, status, reasons) = first(experiment, variant, &[]);
         assert_eq!(status, Status::Skipped, "{experiment}");
         assert!(reasons.contains(reason), "{reasons}");
         assert_eq!(run.code, code, "{experiment}");
         assert_eq!(run.check(), "clean");
+    }
+}
+
+/// The window would last an hour: a trial that fails ends at once.
+#[test]
+fn a_trial_that_fails_does_not_sit_out_its_window() {
+    let hour = ["blocks=1", "smoke=1", "window_ms=3600000"];
+    let run = Run::start(scratch(), "fixture/broken", &hour);
+    let rows = run.trials();
+    let broken = rows.iter().find(|row| row.variant == "broken");
+    let broken = broken.expect("its row");
+    assert_eq!(broken.status, Status::Error);
+    let expected = "read (short: 512 of 4096 bytes) of 4096 bytes at offset \
+                    8192";
+    assert_eq!(broken.reasons, expected);
+}
+
+/// As `latest`, a run of nothing but refusals would hide the one before it.
+#[test]
+fn a_refused_target_leaves_no_run() {
+    for (experiment, words, code) in [
+        ("refused", "the target is on fire; put it out", 5),
+        ("unfit", "no room for this one; make some", 3),
+        ("guarded", "may not be written; say the word", 5),
+    ] {
+        let results = scratch();
+        let root = results.path().join("results");
+        let run = Run::start(results, experiment, &[]);
+        assert_eq!(run.code, code, "{experiment}");
+        assert!(run.stdout.contains(words), "{}", run.stdout);
+        assert!(!run.stdout.contains("results: "), "{}", run.stdout);
+        let left = std::fs::read_dir(&root).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{experiment}");
     }
 }
 

@@ -150,7 +150,7 @@ impl Run {
         };
         let format = if self.json { Format::Json } else { Format::Text };
         crate::printed(output::print(&report, format))?;
-        Ok(report.exit)
+        Ok(report.end())
     }
 
     /// What the flags say.

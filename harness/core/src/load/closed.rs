@@ -84,6 +84,8 @@ struct Gate {
     past_end: AtomicUsize,
     /// The observer has looked: threads may end, and be gone from `/proc`.
     observed: AtomicBool,
+    /// A thread has failed, so that nothing is worth waiting for.
+    failed: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -101,6 +103,33 @@ impl Gate {
             running: AtomicUsize::new(0),
             past_end: AtomicUsize::new(0),
             observed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Ends the trial at once: the other threads' loops and the observer's
+    /// sleep.
+    fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+        self.set(GateState::Abandoned);
+    }
+
+    /// Sleeps, or says that a thread has failed meanwhile.
+    fn sleep_until(&self, clock: Clock, deadline_ns: u64) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        loop {
+            if matches!(*state, GateState::Abandoned) {
+                return false;
+            }
+            let now_ns = clock.now_ns();
+            if now_ns >= deadline_ns {
+                return true;
+            }
+            let left = Duration::from_nanos(deadline_ns - now_ns);
+            (state, _) = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(|e| e.into_inner());
         }
     }
 
@@ -127,8 +156,8 @@ impl Gate {
     }
 }
 
-/// A thread's way past the end of the window. The others wait for it, so it
-/// passes also when it fails or panics.
+/// A thread's way past the end of the window. The others wait for it; one that
+/// fails or panics before ends their waiting as well.
 struct Passage<'a> {
     gate: &'a Gate,
     passed: bool,
@@ -145,7 +174,9 @@ impl Passage<'_> {
 
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
-        self.pass();
+        if !self.passed {
+            self.gate.fail();
+        }
     }
 }
 
@@ -286,14 +317,19 @@ fn drive<W: Work>(
     recorder.stamp_ns();
     work.round(recorder)?;
     gate.running.fetch_add(1, Ordering::Release);
-    while !recorder.finished() {
+    // Relaxed: nothing is read that the failing thread wrote. Its line is
+    // written to before and after the window only, so that reading it costs
+    // nothing that shows.
+    let failed = || gate.failed.load(Ordering::Relaxed);
+    while !recorder.finished() && !failed() {
         work.round(recorder)?;
     }
     passage.pass();
     // Acquire pairs with the Release of each other thread's increment, and
     // with the observer's.
-    while gate.past_end.load(Ordering::Acquire) < threads
-        || !gate.observed.load(Ordering::Acquire)
+    while !failed()
+        && (gate.past_end.load(Ordering::Acquire) < threads
+            || !gate.observed.load(Ordering::Acquire))
     {
         work.round(recorder)?;
     }
@@ -330,12 +366,18 @@ fn open_and_observe(
     let schedule =
         schedule_from(trial, clock.now_ns() + GATE_NS + trial.spec.warmup_ns);
     gate.set(GateState::Open(schedule));
-    sleep_until(clock, schedule.start_ns.saturating_sub(OBSERVER_MARGIN_NS));
+    // Its error is told, not this one.
+    let ended = || TrialError::setup("a thread ended before the window did");
+    let sleep_until = |deadline_ns| match gate.sleep_until(clock, deadline_ns) {
+        true => Ok(()),
+        false => Err(ended()),
+    };
+    sleep_until(schedule.start_ns.saturating_sub(OBSERVER_MARGIN_NS))?;
     observer.open();
-    sleep_until(clock, schedule.start_ns);
+    sleep_until(schedule.start_ns)?;
     // Acquire pairs with the Release in `drive`.
     let running = gate.running.load(Ordering::Acquire);
-    sleep_until(clock, schedule.end_ns + OBSERVER_DELAY_NS);
+    sleep_until(schedule.end_ns + OBSERVER_DELAY_NS)?;
     let (cost, signals) = observer.close();
     gate.observed.store(true, Ordering::Release);
     if running < shape.threads {
@@ -353,16 +395,6 @@ fn schedule_from(trial: &Trial, start_ns: u64) -> Schedule {
         start_ns,
         end_ns: start_ns + trial.spec.window_ns,
         slice_ns: trial.spec.slice_ns,
-    }
-}
-
-fn sleep_until(clock: Clock, deadline_ns: u64) {
-    loop {
-        let now_ns = clock.now_ns();
-        if now_ns >= deadline_ns {
-            return;
-        }
-        thread::sleep(Duration::from_nanos(deadline_ns - now_ns));
     }
 }
 

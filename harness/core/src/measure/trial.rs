@@ -287,8 +287,7 @@ pub enum TrialError {
     Wrong(String),
     /// An op failed.
     #[error(
-        "{operation} of {bytes} bytes at offset {offset}: {} (errno {errno})",
-        std::io::Error::from_raw_os_error(*errno)
+        "{operation} of {bytes} bytes at offset {offset}{}", cause(*errno)
     )]
     Op {
         /// The system call or opcode.
@@ -321,10 +320,21 @@ impl TrialError {
         Self::op(operation, errno, offset, bytes)
     }
 
-    /// A failed op.
+    /// A failed op. Without an error number, `operation` says what happened.
     #[cold]
     pub fn op(operation: &str, errno: i32, offset: u64, bytes: u64) -> Self {
         Self::Op { operation: operation.to_owned(), errno, offset, bytes }
+    }
+}
+
+/// What the system said; nothing where no call failed.
+fn cause(errno: i32) -> String {
+    match errno {
+        0 => String::new(),
+        _ => {
+            let error = std::io::Error::from_raw_os_error(errno);
+            format!(": {error} (errno {errno})")
+        }
     }
 }
 

@@ -57,6 +57,7 @@ fn bench(suites: &[Suite], arguments: &[String]) -> Exit {
     };
     let mut options = options();
     options.filters = filters;
+    let options = own(suites, options);
     match applicable(suites, &options) {
         Ok(true) => {}
         // The filter may be for one of the other suites.
@@ -121,11 +122,30 @@ fn applicable(
         Ok(selected) => Ok(!selected.is_empty()),
         Err(
             FilterError::NoMatch { .. }
+            | FilterError::NoPoint { .. }
             | FilterError::UnknownKey { .. }
             | FilterError::UnknownTag { .. },
         ) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Those of several patterns that are for these suites: cargo hands all of them
+/// to each target. Terms with `=` hold for every pattern and stay.
+fn own(suites: &[Suite], options: RunOptions) -> RunOptions {
+    let is_term = |filter: &Filter| matches!(filter, Filter::Param { .. });
+    let (terms, patterns): (Vec<Filter>, Vec<Filter>) =
+        options.filters.iter().cloned().partition(is_term);
+    let with_terms = |pattern: &Filter| {
+        let filters = [&terms[..], std::slice::from_ref(pattern)].concat();
+        let alone = RunOptions { filters, ..options.clone() };
+        matches!(applicable(suites, &alone), Ok(true))
+    };
+    let own: Vec<Filter> = patterns.into_iter().filter(with_terms).collect();
+    if own.is_empty() {
+        return options;
+    }
+    RunOptions { filters: [terms, own].concat(), ..options }
 }
 
 /// Prints what this suite did. A machine that was not quiet enough is told but

@@ -61,7 +61,10 @@ pub fn text(report: &Report) -> String {
             text.push_str(&format!("note: {caveat}\n"));
         }
     }
-    text.push_str(&format!("\nresults: {}\n", report.directory.display()));
+    if !report.refused {
+        let directory = report.directory.display();
+        text.push_str(&format!("\nresults: {directory}\n"));
+    }
     text
 }
 
@@ -72,7 +75,8 @@ fn json(report: &Report) -> String {
         "verdict": report.doctor.verdict,
         "capped_by": report.doctor.caps(),
     });
-    value["directory"] = report.directory.display().to_string().into();
+    let directory = report.directory.display().to_string();
+    value["directory"] = (!report.refused).then_some(directory).into();
     value["notes"] = report.notes.clone().into();
     value["exit_code"] = report.exit.code().into();
     format!("{value:#}\n")

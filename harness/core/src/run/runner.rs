@@ -57,6 +57,20 @@ pub struct Report {
     pub wrong: usize,
     /// What the person should read beside the table, each with a next step.
     pub notes: Vec<String>,
+    /// Every target was refused, so that its rows say nothing else.
+    pub refused: bool,
+}
+
+impl Report {
+    /// How the command ends. A run of nothing but refusals leaves nothing:
+    /// whoever asks for the latest run means the one before it.
+    pub fn end(self) -> Exit {
+        if self.refused {
+            // What stays is a directory of skips, and no worse than that.
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
+        self.exit
+    }
 }
 
 /// What a run would do.
@@ -422,6 +436,11 @@ impl Job<'_> {
         // Last: a run that says it ended has its verdicts.
         file.write(&path)?;
         let (exit, notes) = conclude(&tally, &path, self.options);
+        // What other processes add to is theirs as well.
+        let is_own =
+            file.parts.len() == 1 && file.invocation["shared"].is_null();
+        let refused =
+            is_own && !tally.refusals.is_empty() && was_idle(&derived);
         Ok(Report {
             directory: path,
             derived,
@@ -430,8 +449,15 @@ impl Job<'_> {
             measured: tally.measured,
             wrong: tally.wrong,
             notes,
+            refused,
         })
     }
+}
+
+/// Whether no trial was started.
+fn was_idle(derived: &Derived) -> bool {
+    let mut variants = derived.experiments.iter().flat_map(|e| &e.variants);
+    variants.all(|variant| variant.skipped.is_some())
 }
 
 /// The run as a number that is written into what is moved, so that data of
