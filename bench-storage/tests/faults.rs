@@ -281,7 +281,7 @@ fn a_write_that_falls_short_or_finds_the_file_full() {
         let seen = [short, full].map(|error| match error {
             TrialError::Op { operation, errno, offset, bytes } => {
                 assert_eq!(*bytes, 4096, "{error}");
-                (operation.contains("(short: 512 bytes)"), *errno, *offset)
+                (operation.contains("short: 512 of 4096"), *errno, *offset)
             }
             other => panic!("{other:?}"),
         });

@@ -38,6 +38,18 @@ pub(super) fn inspect(root: &Root, path: &Path) -> Result<Place, Refusal> {
         );
         return Err(refusals::environment(what, ELSEWHERE));
     }
+    if let Some(filesystem) = &filesystem
+        && filesystem.is_kernels_own()
+    {
+        let what = format!(
+            "{} is on {} (mounted at {}), which shows what the kernel knows: \
+             no file can be created there",
+            path.display(),
+            filesystem.kind,
+            filesystem.mount_point.display()
+        );
+        return Err(refusals::usage(what, ELSEWHERE));
+    }
     Ok(Place {
         path: path.to_owned(),
         filesystem,
@@ -122,7 +134,8 @@ mod tests {
         std::fs::write(
             tree.path().join("proc/self/mountinfo"),
             "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
-             2 1 0:40 / /mnt/ram rw - ramfs ramfs rw\n",
+             2 1 0:40 / /mnt/ram rw - ramfs ramfs rw\n\
+             3 1 0:41 / /proc rw - proc proc rw\n",
         )
         .expect("mountinfo");
         let root = Root::at(tree.path());
@@ -132,6 +145,9 @@ mod tests {
             assert!(refusal.what.contains(word), "{refusal}");
         }
         assert!(refusal.remedy.contains("--target DIR"), "{refusal}");
+        let refusal =
+            inspect(&root, Path::new("/proc/self")).expect_err("proc");
+        assert!(refusal.what.contains("what the kernel knows"), "{refusal}");
         let place = inspect(&root, Path::new("/mnt")).expect("ext4");
         assert_eq!(place.label(1 << 30, true), "created 1 GiB on ext4");
         assert_eq!(

@@ -416,15 +416,22 @@ fn a_device_that_may_not_be_written_ends_with_5_whatever_is_said() {
 fn the_word_that_permits_to_destroy_is_not_stored() {
     let root = scratch();
     let results = root.path().to_str().expect("UTF-8");
-    // No file is ever written to, so that nothing is measured here.
+    if allowed_cpus().expect("mask").len() < 2 {
+        eprintln!("SKIPPED: queues need two CPUs");
+        return;
+    }
+    // No file is ever written to: a queue is measured beside, and keeps the
+    // run.
     let target = root.path().join("file");
     std::fs::write(&target, [0; 8192]).expect("file");
     let target = target.to_str().expect("UTF-8");
     for word in
         [&["--allow-destroy", "Disk-1234"][..], &["--allow-destroy=Disk-1234"]]
     {
-        let mut arguments = vec!["run", "durable-write-4k", "--target", target];
-        arguments.extend(["--results", results, "--smoke"]);
+        let mut arguments =
+            vec!["run", "durable-write-4k", "ipc/ping-pong/futex"];
+        arguments.extend(["--target", target, "--results", results]);
+        arguments.extend(["--smoke", "--window", "20ms", "--warmup", "20ms"]);
         arguments.extend(word);
         bypass(&arguments);
     }
@@ -475,4 +482,36 @@ fn a_word_needs_a_target() {
     let output = bypass(&["run", "--dry-run", "--allow-destroy", "word"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--target"));
+}
+
+#[test]
+fn a_setting_from_a_file_is_blamed_on_its_line() {
+    let directory = scratch();
+    let file = directory.path().join("m.toml");
+    for (setting, line, expected) in [
+        ("filters = [\"randraed\"]", 2, "`storage/randread`"),
+        ("filters = [\"dpeth=3\"]", 2, "no parameter `dpeth`"),
+        ("tag = \"coer\"", 2, "`core`"),
+        ("cpus = \"9999\"", 2, "cpus 9999: CPU 9999"),
+    ] {
+        std::fs::write(&file, format!("# mine\n{setting}\n")).expect("file");
+        let path = file.display().to_string();
+        let output = bypass(&["run", "--dry-run", "--config", &path]);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        let place = format!("error: {path}:{line}: ");
+        assert!(message.starts_with(&place), "{message}");
+        let expected =
+            expected.replace("no parameter", "no experiment has a parameter");
+        assert!(message.contains(&expected), "{message}");
+        assert!(!message.contains("--cpus"), "{message}");
+    }
+}
+
+#[test]
+fn a_place_that_is_not_there_has_no_diagnosis() {
+    let output = bypass(&["doctor", "--target", "/nosuch/place"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    assert!(text(&output.stderr).contains("--target /nosuch/place"));
 }

@@ -12,11 +12,15 @@ use harness::{
         filter::{Filter, SWEEP, matching},
         output,
     },
-    suite::{
-        Availability, CpuNeed, DeviceReport, Experiment, ProbeRequest, Role,
-        Suite,
-    },
+    suite::{DeviceReport, Experiment, Role, Suite},
 };
+
+use super::probes::{Probed, probe_all};
+
+/// A target is made, or opened, by a run only.
+const WITHOUT_TARGET: &str = "tried without a target: whether its device has \
+    poll queues or takes NVMe commands, and what its\nfile system can, \
+    depends on --target; a run says so\n";
 
 /// Arguments of `bypass list`.
 #[derive(Debug, Args)]
@@ -39,29 +43,42 @@ impl List {
             return self.show_devices(suites);
         }
         let selected = matching(suites, &self.filters, None)?;
-        let cpus = usable_cpus();
+        // Points of a sweep have the variants of others, and a line each.
+        let is_told = |e: &Experiment| self.json || !e.tags.contains(&SWEEP);
+        let asked: Vec<&Experiment> = selected
+            .iter()
+            .map(|(_, experiment)| experiment)
+            .filter(|experiment| is_told(experiment))
+            .collect();
+        let mut probed = probe_all(&asked, &usable_cpus()).into_iter();
         let text = if self.json {
-            let list: Vec<_> = selected
+            let list: Vec<_> = asked
                 .iter()
-                .map(|(_, experiment)| experiment_json(experiment, &cpus))
+                .zip(probed)
+                .map(|(experiment, probed)| {
+                    experiment_json(experiment, &probed)
+                })
                 .collect();
             format!("{:#}\n", serde_json::Value::from(list))
         } else {
             let mut text = String::new();
             for (i, suite) in suites.iter().enumerate() {
-                let experiments: Vec<&Experiment> = selected
-                    .iter()
-                    .filter(|(suite, _)| *suite == i)
-                    .map(|(_, experiment)| experiment)
-                    .collect();
-                if experiments.is_empty() {
+                let mut own =
+                    selected.iter().filter(|(of, _)| *of == i).peekable();
+                if own.peek().is_none() {
                     continue;
                 }
                 text.push_str(&format!("{}: {}\n\n", suite.id, suite.about));
-                for experiment in experiments {
-                    text.push_str(&experiment_text(experiment, &cpus));
+                for (_, experiment) in own {
+                    // In the order in which they were asked.
+                    let probed = match is_told(experiment) {
+                        true => probed.next().unwrap_or_default(),
+                        false => Vec::new(),
+                    };
+                    text.push_str(&experiment_text(experiment, &probed));
                 }
             }
+            text.push_str(WITHOUT_TARGET);
             text
         };
         crate::printed(output::write_stdout(&text))
@@ -120,35 +137,7 @@ fn usable_cpus() -> Vec<Cpu> {
     }
 }
 
-fn lack(experiment: &Experiment, cpus: &[Cpu]) -> Option<String> {
-    match experiment.cpus {
-        CpuNeed::Exactly(n) if cpus.len() < n => {
-            Some(format!("needs {n} CPUs, {} allowed", cpus.len()))
-        }
-        _ => None,
-    }
-}
-
-fn probe(
-    experiment: &Experiment,
-    index: usize,
-    cpus: &[Cpu],
-) -> Result<(), (String, String)> {
-    if let Some(lack) = lack(experiment, cpus) {
-        return Err((lack, "run on more CPUs".to_owned()));
-    }
-    let request = ProbeRequest {
-        params: &experiment.params,
-        cpus,
-        target: &serde_json::Value::Null,
-    };
-    match (experiment.variants[index].probe)(&request) {
-        Availability::Available => Ok(()),
-        Availability::Unavailable { reason, remedy } => Err((reason, remedy)),
-    }
-}
-
-fn experiment_text(experiment: &Experiment, cpus: &[Cpu]) -> String {
+fn experiment_text(experiment: &Experiment, probed: &[Probed]) -> String {
     let tags = match experiment.tags {
         [] => String::new(),
         tags => format!("  [{}]", tags.join(" ")),
@@ -161,14 +150,14 @@ fn experiment_text(experiment: &Experiment, cpus: &[Cpu]) -> String {
         format!("{}{tags}\n    {}\n", experiment.key(), experiment.about);
     let width = experiment.variants.iter().map(|v| v.id.len()).max();
     let width = width.unwrap_or(0);
-    for (index, variant) in experiment.variants.iter().enumerate() {
+    for (variant, probed) in experiment.variants.iter().zip(probed) {
         text.push_str(&format!(
             "    {:width$}  {:9}  {}\n",
             variant.id,
             role(variant.role),
             variant.about
         ));
-        if let Err((reason, remedy)) = probe(experiment, index, cpus) {
+        if let Err((reason, remedy)) = probed {
             let indent = width + 6;
             text.push_str(&format!(
                 "{:indent$}not here: {reason}; {remedy}\n",
@@ -180,13 +169,15 @@ fn experiment_text(experiment: &Experiment, cpus: &[Cpu]) -> String {
     text
 }
 
-fn experiment_json(experiment: &Experiment, cpus: &[Cpu]) -> serde_json::Value {
+fn experiment_json(
+    experiment: &Experiment,
+    probed: &[Probed],
+) -> serde_json::Value {
     let variants: Vec<_> = experiment
         .variants
         .iter()
-        .enumerate()
-        .map(|(index, variant)| {
-            let probed = probe(experiment, index, cpus);
+        .zip(probed)
+        .map(|(variant, probed)| {
             serde_json::json!({
                 "variant": variant.id,
                 "about": variant.about,

@@ -7,6 +7,7 @@ mod doctor;
 mod list;
 mod noise;
 mod preview;
+mod probes;
 mod run;
 mod runs;
 mod schema;

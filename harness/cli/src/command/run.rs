@@ -8,10 +8,11 @@ use harness::{
     machine::cpu_set::CpuSet,
     run::{
         exit::Exit,
-        filter::Filter,
+        filter::{Filter, FilterError},
         options::{Mode, RunOptions, fresh_seed},
         output::{self, Format},
-        runner::{self, Destination},
+        plan::PlanError,
+        runner::{self, Destination, RunError},
     },
     suite::Suite,
 };
@@ -140,12 +141,14 @@ impl Run {
                 let root = path_of(&self.results, &settings, "results");
                 let root = results_root(root.as_deref())?;
                 if self.dry_run {
-                    let preview = runner::preview(suites, &options, &root)?;
+                    let preview = runner::preview(suites, &options, &root)
+                        .map_err(|error| blamed(error, &settings))?;
                     return preview::show(&preview, &options, self.json);
                 }
                 let progress = self.progress.start();
                 let destination = Destination::New(root);
-                runner::run(suites, &options, &destination, Some(progress))?
+                runner::run(suites, &options, &destination, Some(progress))
+                    .map_err(|error| blamed(error, &settings))?
             }
         };
         let format = if self.json { Format::Json } else { Format::Text };
@@ -253,6 +256,22 @@ impl Run {
                 })?);
         }
         Ok(options)
+    }
+}
+
+/// An error about a setting, with the file and line, or the variable, that
+/// gave it; a flag is known to whoever wrote it.
+fn blamed(error: RunError, settings: &Settings) -> anyhow::Error {
+    let key = match &error {
+        RunError::Filter(FilterError::UnknownTag { .. }) => "tag",
+        RunError::Filter(_) => "filters",
+        RunError::Plan(PlanError::CpuNotAllowed { .. }) => "cpus",
+        RunError::Plan(PlanError::TooFewBlocks { .. }) => "blocks",
+        _ => return error.into(),
+    };
+    match settings.get(key).map(|setting| &setting.origin) {
+        None | Some(Origin::Flag) => error.into(),
+        Some(origin) => anyhow::Error::new(error).context(origin.to_string()),
     }
 }
 

@@ -68,7 +68,7 @@ pub enum PlanError {
     },
     /// A CPU that may not be used.
     #[error(
-        "--cpus {asked}: CPU {missing} is not among those allowed to this \
+        "cpus {asked}: CPU {missing} is not among those allowed to this \
          process ({allowed}); choose among these, or widen the affinity mask \
          or cpuset"
     )]

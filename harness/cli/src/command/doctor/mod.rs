@@ -84,6 +84,14 @@ impl Doctor {
         };
         let target = std::path::absolute(&target)
             .with_context(|| format!("--target {}", target.display()))?;
+        if let Err(error) = target.metadata() {
+            tell(format_args!(
+                "error: --target {}: {error}; name a directory, a file or a \
+                 block device that is there",
+                target.display()
+            ));
+            return Ok(Exit::Usage);
+        }
         let patient = Patient::system(target);
         let report = doctor::examine(&patient, chosen.iter().copied());
         let ids: Vec<&str> = chosen.iter().map(|suite| suite.id).collect();

@@ -55,6 +55,25 @@ impl Filesystem {
             .contains(&self.kind.as_str())
     }
 
+    /// Whether its files are the kernel's own: none can be created there.
+    pub fn is_kernels_own(&self) -> bool {
+        [
+            "bpf",
+            "cgroup",
+            "cgroup2",
+            "configfs",
+            "debugfs",
+            "devpts",
+            "efivarfs",
+            "proc",
+            "pstore",
+            "securityfs",
+            "sysfs",
+            "tracefs",
+        ]
+        .contains(&self.kind.as_str())
+    }
+
     /// Whether its files are known to be on a local medium.
     pub fn is_real(&self) -> bool {
         REAL.contains(&self.kind.as_str())
