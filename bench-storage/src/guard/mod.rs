@@ -270,7 +270,7 @@ fn marks(file: &File) -> Vec<String> {
             .map(|found| {
                 format!(
                     "bears the mark of {} at byte {}; if nobody needs \
-                     that, remove it with `wipefs`",
+                     that, remove it with `wipefs` or `dd`",
                     found.name, found.offset
                 )
             })

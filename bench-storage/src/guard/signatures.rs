@@ -139,6 +139,16 @@ const MARKS: &[Mark] = &[
     mark("a hibernated system", Start(4 * KIB - 10), b"S2SUSPEND"),
     mark("a hibernated system", Start(4 * KIB - 10), b"ULSUSPEND"),
     mark("a hibernated system", Start(4 * KIB - 10), b"LINHIB0001"),
+    // A loop device may be made of the file of a virtual machine: QEMU,
+    // block/{qcow2.h,vmdk.c,vhdx.h,vpc.c,vdi.c}.
+    mark("a qcow2 image", Start(0), b"QFI\xfb"),
+    mark("a VMDK image", Start(0), b"KDMV"),
+    mark("a VHDX image", Start(0), b"vhdxfile"),
+    mark("a VHD image", Start(0), b"conectix"),
+    mark("a VHD image", End(512), b"conectix"),
+    mark("a VDI image", Start(64), b"\x7f\x10\xda\xbe"),
+    // sqlite.org/fileformat.html, 1.3.
+    mark("an SQLite database", Start(0), b"SQLite format 3\0"),
 ];
 
 const BCACHE: &[u8] =
