@@ -109,7 +109,7 @@ impl<'a> MappedReads<'a> {
             })?;
         }
         for block in
-            self.map.0[start..start + self.op_bytes].chunks_exact(BLOCK_BYTES)
+            self.map.0[start..start + self.op_bytes].chunks(BLOCK_BYTES)
         {
             // SAFETY: the reference is to a byte of the mapping. Volatile, so
             // that the access is made here, between the stamps.

@@ -58,7 +58,7 @@ pub(super) fn open(root: &Root, path: &Path) -> Result<Existing, Refusal> {
     let opened = file
         .metadata()
         .map_err(|error| refusals::failed("fstat", path, &error))?;
-    if opened.file_type() != metadata.file_type() {
+    if !is_same(&opened, &metadata) {
         return Err(refusals::environment(
             format!("{} was replaced while it was opened", path.display()),
             "name a `--target` that stays",
@@ -73,6 +73,12 @@ pub(super) fn open(root: &Root, path: &Path) -> Result<Existing, Refusal> {
     }
     read_once(&mut file, path)?;
     Ok(Existing { file, bytes, place })
+}
+
+/// Whether two looks found one file, or one node.
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    let identity = |file: &Metadata| (file.dev(), file.ino(), file.rdev());
+    identity(one) == identity(other) && one.file_type() == other.file_type()
 }
 
 enum Kind {
@@ -209,4 +215,23 @@ fn read_once(file: &mut File, path: &Path) -> Result<(), Refusal> {
                  another `--target`",
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_of_the_same_name_is_not_the_same() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("target");
+        let look = || path.metadata().expect("metadata");
+        let held = File::create(&path).expect("create");
+        let before = look();
+        assert!(is_same(&before, &held.metadata().expect("metadata")));
+        // The first stays open, so that its number is not given again.
+        std::fs::remove_file(&path).expect("remove");
+        File::create(&path).expect("create");
+        assert!(!is_same(&before, &look()));
+    }
 }
