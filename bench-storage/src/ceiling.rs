@@ -9,10 +9,10 @@ use harness::{
 
 use crate::below::{Counts, counts, seen};
 
-/// The rest is room for what was read before the first look at the counters.
+/// The rest is room for what others dropped or wrote meanwhile.
 const BELOW_SHARE_MIN: f64 = 0.95;
 
-/// The devices below a target, up to some instant.
+/// The devices below a target that is read, up to some instant.
 #[derive(Debug)]
 pub struct Ceiling {
     root: Root,
@@ -20,7 +20,7 @@ pub struct Ceiling {
     before: Vec<Counts>,
 }
 
-/// What a window brought.
+/// What went one way in a window.
 #[derive(Clone, Copy, Debug)]
 struct Moved {
     bytes: f64,
@@ -40,19 +40,29 @@ impl Ceiling {
     /// have given.
     pub fn judge(&self, outcome: &mut Outcome) {
         let Some(device) = &self.device else { return };
-        let shape = &outcome.shape;
-        let in_flight = shape.threads * shape.depth;
-        let moved = Moved {
-            bytes: outcome.ops() as f64 * shape.op_bytes as f64,
-            window_ns: outcome.window_ns as f64,
-            in_flight_bytes: in_flight as f64 * shape.op_bytes as f64,
-        };
+        judge_links(outcome, device, 1.0);
+        // Warm-up and drain as well: they are in what the devices count.
+        let ops = outcome.evidence.calls.map_or(outcome.ops(), |c| c.ops);
+        let bytes = ops as f64 * outcome.shape.op_bytes as f64;
         let after = counts(&self.root, Some(device));
         let below = seen(&self.before, &after).bytes_read;
-        let degraded = &mut outcome.evidence.degraded;
-        degraded.extend(above_links(device, moved));
-        degraded.extend(above_those_below(device, moved, below));
+        let reason = above_those_below(device, bytes, below);
+        outcome.evidence.degraded.extend(reason);
     }
+}
+
+/// Degrades a trial that moved more in its window than goes over the links of
+/// the devices at the bottom. Each way they carry as much: `share` of the ops
+/// went the way that most of them went.
+pub fn judge_links(outcome: &mut Outcome, device: &BlockDevice, share: f64) {
+    let shape = &outcome.shape;
+    let in_flight = shape.threads * shape.depth;
+    let moved = Moved {
+        bytes: share * outcome.ops() as f64 * shape.op_bytes as f64,
+        window_ns: outcome.window_ns as f64,
+        in_flight_bytes: in_flight as f64 * shape.op_bytes as f64,
+    };
+    outcome.evidence.degraded.extend(above_links(device, moved));
 }
 
 /// Why it is more than the links of the devices at the bottom carry together.
@@ -73,8 +83,8 @@ fn above_links(device: &BlockDevice, moved: Moved) -> Option<String> {
     let carried = limit * moved.window_ns / 1e9 + moved.in_flight_bytes;
     (moved.bytes > carried).then(|| {
         format!(
-            "{:.0} MB/s came, and no more than {:.0} MB/s go over the PCIe \
-             link of {}: a cache answered, or the figures are wrong",
+            "{:.0} MB/s were moved, and no more than {:.0} MB/s go over the \
+             PCIe link of {}: a cache answered, or the figures are wrong",
             moved.bytes / moved.window_ns * 1e3,
             limit / 1e6,
             links.join(" and ")
@@ -82,20 +92,19 @@ fn above_links(device: &BlockDevice, moved: Moved) -> Option<String> {
     })
 }
 
-/// Why it is more than the devices below a stacked one have read. For a device
-/// with none below, the process's own counters tell as much.
+/// Why a trial's bytes are more than the devices below a stacked one have read.
+/// For a device with none below, the process's own counters tell as much.
 fn above_those_below(
     device: &BlockDevice,
-    moved: Moved,
+    bytes: f64,
     below: Option<f64>,
 ) -> Option<String> {
     let read = below.filter(|_| !device.built_on.is_empty())?;
-    let least = BELOW_SHARE_MIN * (moved.bytes - moved.in_flight_bytes);
-    (read < least).then(|| {
+    (read < BELOW_SHARE_MIN * bytes).then(|| {
         format!(
             "{:.0} MB came from {}, and what it is made of ({}) read only \
              {:.0} MB: a cache between them answered",
-            moved.bytes / 1e6,
+            bytes / 1e6,
             device.name,
             device
                 .bottom()
@@ -175,10 +184,10 @@ mod tests {
         let disk = stacked("vda", "virtio", &[]);
         let looped = stacked("loop0", "loop", std::slice::from_ref(&disk));
         let read = |megabytes: f64| Some(megabytes * 1e6);
-        let told =
-            |device, below| above_those_below(device, a_second(100.0), below);
+        let told = |device, below| above_those_below(device, 100e6, below);
         assert_eq!(told(&looped, read(100.0)), None);
         assert_eq!(told(&looped, read(250.0)), None, "others read as well");
+        assert!(told(&looped, read(90.0)).is_some(), "a tenth was a hit");
         assert_eq!(told(&looped, None), None);
         let reason = told(&looped, read(20.0)).expect("told");
         assert!(reason.contains("(vda) read only 20 MB"), "{reason}");

@@ -1,6 +1,9 @@
 //! Which kernel path served a trial: what is claimed on a row has been seen.
 
-use harness::measure::trial::{ExtraMetric, Outcome};
+use harness::{
+    machine::{Cpu, Root, Topology},
+    measure::trial::{ExtraMetric, Outcome},
+};
 
 use crate::source::Source;
 
@@ -42,10 +45,8 @@ pub fn judge_direct(outcome: &mut Outcome, source: &Source) {
 
 /// States which thread did what a ring always hands to workers.
 pub fn state_io_wq(outcome: &mut Outcome) {
-    let word = match outcome.signals.io_wq_threads {
-        0 => "no".to_owned(),
-        threads => format!("{threads} threads"),
-    };
+    let threads = outcome.signals.io_wq_threads;
+    let word = io_wq_word(&Root::system(), threads);
     outcome.evidence.prove("io_wq", word);
 }
 
@@ -165,29 +166,52 @@ const SLEEPS_PER_POLLED_OP_MAX: f64 = 0.5;
 pub fn judge_hipri(outcome: &mut Outcome, source: &Source) {
     let device = source.target().device.as_ref();
     let has_queues = device.and_then(|device| device.io_poll);
-    let sleeps = sleeps_per_op(outcome);
-    if let Some(sleeps) = sleeps {
-        outcome.evidence.prove("sleeps_per_op", format!("{sleeps:.2}"));
-    }
-    let sleeps = sleeps.unwrap_or(0.0);
-    let word = match has_queues {
-        Some(false) => {
+    let sleeps = prove_sleeps(outcome);
+    let word = match (has_queues, sleeps) {
+        (Some(false), _) => {
             outcome.evidence.degraded.push(
                 "RWF_HIPRI was ignored: the device has no poll queues".into(),
             );
             "ignored"
         }
-        _ if sleeps > SLEEPS_PER_POLLED_OP_MAX => {
+        (_, Some(sleeps)) if sleeps > SLEEPS_PER_POLLED_OP_MAX => {
             outcome.evidence.degraded.push(format!(
                 "RWF_HIPRI was ignored: a read slept {sleeps:.2} times, as it \
                  does until an interrupt wakes it"
             ));
             "ignored"
         }
-        Some(true) => "yes",
-        None => "unknown",
+        (Some(true), Some(_)) => "yes",
+        _ => "unknown",
     };
     outcome.evidence.prove("polled", word);
+}
+
+/// Where the kernel sleeps before it polls, it does so at least once for what
+/// it then finds completed together, which is no more than is in flight; half
+/// of that is the limit.
+const SLEEPS_PER_HYBRID_BATCH_MIN: f64 = 0.5;
+
+/// States how often a ring that polls for completions slept per op, and whether
+/// it did before it polled, as HYBRID_IOPOLL (`hybrid`) asks the kernel to.
+/// Without that, polling does not give the CPU up.
+pub fn judge_sleeps(outcome: &mut Outcome, hybrid: bool) {
+    let Some(sleeps) = prove_sleeps(outcome) else { return };
+    let in_flight = outcome.shape.depth as f64;
+    if hybrid && sleeps * in_flight < SLEEPS_PER_HYBRID_BATCH_MIN {
+        outcome.evidence.degraded.push(format!(
+            "HYBRID_IOPOLL was ignored: the issuer slept {sleeps:.3} times per \
+             op, and so polled all the time"
+        ));
+    }
+}
+
+/// States how often a thread slept per op, where the kernel tells.
+fn prove_sleeps(outcome: &mut Outcome) -> Option<f64> {
+    let sleeps = sleeps_per_op(outcome);
+    let word = sleeps.map_or("unknown".to_owned(), |s| format!("{s:.2}"));
+    outcome.evidence.prove("sleeps_per_op", word);
+    sleeps
 }
 
 /// How often a thread gave its CPU up per op; only load threads do so often.
@@ -203,12 +227,25 @@ pub fn judge_uncached(outcome: &mut Outcome, source: &Source) {
         return;
     };
     let percent = format!("{:.0}", 100.0 * share);
-    if share > 1.0 - STORAGE_SHARE_MIN {
+    outcome.evidence.prove("cached_after_percent", percent);
+    let ops = outcome.evidence.calls.map_or(outcome.ops(), |calls| calls.ops);
+    let read = ops as f64 * outcome.shape.op_bytes as f64;
+    let target = source.target().bytes as f64;
+    let before = source.cached_before().unwrap_or(0.0);
+    let left = left_of(read, target, (share - before) * target);
+    if left > 1.0 - STORAGE_SHARE_MIN {
         outcome.evidence.degraded.push(format!(
-            "RWF_DONTCACHE left {percent} % of the target in the page cache"
+            "RWF_DONTCACHE left {:.0} % of what was read in the page cache",
+            100.0 * left
         ));
     }
-    outcome.evidence.prove("cached_after_percent", percent);
+}
+
+/// The share that `left` bytes are of those that were read. A slow device
+/// brings a small part of the target only; nothing is read twice before all of
+/// it was.
+fn left_of(read: f64, target: f64, left: f64) -> f64 {
+    (left / read.min(target).max(1.0)).clamp(0.0, 1.0)
 }
 
 /// What storage read of the bytes that ops brought.
@@ -284,6 +321,17 @@ pub fn judge_io_wq(outcome: &mut Outcome) {
     ));
 }
 
+/// How many workers were seen. Where the kernel does not tell how long a thread
+/// ran (CONFIG_SCHED_INFO), none is.
+fn io_wq_word(root: &Root, threads: usize) -> String {
+    let told = root.read("proc/thread-self/schedstat").is_some();
+    match threads {
+        0 if told => "no".to_owned(),
+        0 => "unknown".to_owned(),
+        _ => format!("{threads} threads"),
+    }
+}
+
 /// States where the fsyncs of a ring were done. The kernel never tries one
 /// inline (IORING_OP_FSYNC is always forced to a worker, io_uring/sync.c), so
 /// that the hand-over belongs to the variant.
@@ -299,6 +347,22 @@ pub fn state_fsync(outcome: &mut Outcome) {
     outcome
         .evidence
         .prove("io_wq", format!("{} threads", signals.io_wq_threads));
+}
+
+/// States whether the SQPOLL thread shares a core with the thread that it
+/// polls for: two hardware threads slow each other down.
+pub fn state_poller_core(outcome: &mut Outcome, root: &Root, cpus: &[Cpu]) {
+    let word = match (cpus, Topology::read(root)) {
+        ([_], _) => "the issuer's CPU",
+        ([issuer, poller, ..], Ok(topology)) => {
+            match topology.siblings(*issuer).contains(*poller) {
+                true => "the issuer's (SMT)",
+                false => "its own",
+            }
+        }
+        _ => "unknown",
+    };
+    outcome.evidence.prove("sqpoll_core", word);
 }
 
 /// States whether the SQPOLL thread was awake throughout.
@@ -332,6 +396,29 @@ mod tests {
             missed: 20.0,
         };
         seen.brought_by(read, windows).map(|storage| storage.is_all)
+    }
+
+    #[test]
+    fn what_a_slow_device_left_in_the_page_cache_shows() {
+        const GIB: f64 = (1_u64 << 30) as f64;
+        // 30 MB of 1 GiB, all of which stay.
+        assert_eq!(left_of(30e6, GIB, 30e6), 1.0);
+        assert_eq!(left_of(30e6, GIB, -1e6), 0.0, "more was there before");
+        // Three times round, and the last time half of it stayed.
+        assert_eq!(left_of(3.0 * GIB, GIB, GIB / 2.0), 0.5);
+        assert_eq!(left_of(0.0, GIB, 0.0), 0.0);
+    }
+
+    #[test]
+    fn no_worker_is_seen_where_the_kernel_does_not_tell() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let root = Root::at(tree.path());
+        assert_eq!(io_wq_word(&root, 0), "unknown");
+        let thread = tree.path().join("proc/thread-self");
+        std::fs::create_dir_all(&thread).expect("directories");
+        std::fs::write(thread.join("schedstat"), "1 2 3\n").expect("write");
+        assert_eq!(io_wq_word(&root, 0), "no");
+        assert_eq!(io_wq_word(&root, 2), "2 threads");
     }
 
     #[test]

@@ -75,7 +75,8 @@ fn state(
             ));
             "ignored"
         }
-        (true, Some(true), _) => "yes",
+        (true, Some(true), Some(_)) => "yes",
+        // Nothing was seen, or the device may have no queues to poll.
         (true, ..) => "unknown",
     };
     evidence.prove("polled", word);
@@ -131,7 +132,7 @@ mod tests {
     fn interrupts_tell_polling_that_is_not() {
         for (asked, queues, per_op, word, degraded) in [
             (true, Some(true), Some(0.01), "yes", 0),
-            (true, Some(true), None, "yes", 0),
+            (true, Some(true), None, "unknown", 0),
             (true, None, Some(0.0), "unknown", 0),
             (true, Some(true), Some(0.98), "ignored", 1),
             (true, Some(true), Some(0.05), "ignored", 1),

@@ -24,7 +24,7 @@ use crate::{
     contents::BLOCK_BYTES,
     engine::{
         lone::complete,
-        ring::{Entries, Ring, Setup},
+        ring::{Entries, POLLER_IDLE_MS, Ring, Setup},
         ring_reads::register_buffer,
     },
     load::Load,
@@ -125,7 +125,8 @@ pub fn poller(request: &ProbeRequest<'_>) -> Availability {
     let Some(&cpu) = request.cpus.get(1).or(request.cpus.first()) else {
         return buffers(request);
     };
-    all_registered(Setup::Poller { cpu }, request)
+    let idle_ms = POLLER_IDLE_MS;
+    all_registered(Setup::Poller { cpu, idle_ms }, request)
 }
 
 /// A ring that polls for completions, and a device that can be polled.

@@ -133,7 +133,7 @@ fn check(experiment: &Experiment, variant: &Variant, outcome: &Outcome) {
     match proof(outcome, "write_cache") {
         Some("write through") => assert!(flush.starts_with("not needed")),
         Some("write back") => {
-            let ways = ["device", "fua: not counted", "unknown"];
+            let ways = ["device", "unproven: fua is not counted", "unknown"];
             assert!(ways.contains(&flush), "{what}");
         }
         _ => assert!(["device", "unknown"].contains(&flush), "{what}"),

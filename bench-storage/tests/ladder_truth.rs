@@ -16,15 +16,23 @@ use std::{
     time::Duration,
 };
 
-use bench_storage::target::{Access, Contents, Target};
+use bench_storage::{
+    engine::blocking::{BlockingReads, ReadCall},
+    load::Load,
+    path,
+    source::Source,
+    target::{Access, Contents, Target},
+};
 use harness::{
+    load::closed,
     measure::trial::{Outcome, TrialError},
     suite::{Availability, Experiment, ProbeRequest},
 };
 use memmap2::{Mmap, MmapOptions};
 use support::{
-    alone, cpus, created, experiment, foreign_file, proof, real_directory,
-    run_on, skip, target_of, unchecked, variant,
+    alone, available, counts_storage_reads, cpus, created, experiment,
+    foreign_file, patiently, proof, real_directory, run_on, skip, target_of,
+    trial, unchecked, variant,
 };
 
 const WINDOW_MS: u64 = 400;
@@ -58,7 +66,12 @@ fn a_page_cache_that_cannot_be_dropped_shows_on_every_buffered_variant() {
     let session = created(directory.path());
     let target = target_of(session.as_ref());
     let held = hold_in_cache(&target);
-    for id in ["pread-buffered", "mmap"] {
+    let counted = counts_storage_reads();
+    for id in ["pread-buffered", "uncached", "mmap", "mmap-populate"] {
+        let json = session.target();
+        if !available(&ladder(1), &variant(&ladder(1), id), &json) {
+            continue;
+        }
         let outcome = run(id, &target);
         let reasons = outcome.evidence.degraded.join("; ");
         if proof(&outcome, "cached_before_percent") == Some("unknown") {
@@ -69,20 +82,49 @@ fn a_page_cache_that_cannot_be_dropped_shows_on_every_buffered_variant() {
                 "{id}: {reasons}"
             );
         }
-        if outcome.signals.storage_read_bytes.is_none() {
-            skip("the kernel does not count a process's storage reads");
+        if !counted {
             continue;
         }
         assert_eq!(proof(&outcome, "served_by"), Some("page cache"), "{id}");
         assert!(reasons.contains("answered 100 %"), "{id}: {reasons}");
         let faults = reasons.contains("major page faults per op");
-        assert_eq!(faults, id == "mmap", "{id}: {reasons}");
+        assert_eq!(faults, id.starts_with("mmap"), "{id}: {reasons}");
     }
     drop(held);
     let outcome = run("mmap", &target);
     assert_eq!(outcome.evidence.degraded, [""; 0], "nothing holds it now");
     let verdict = outcome.signals.verdict(outcome.window_ns, false).join("; ");
     assert!(!verdict.contains("major page faults"), "{verdict}");
+}
+
+#[test]
+fn a_file_system_that_ignores_dontcache_shows() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let params = ladder(1).params;
+    let mut trial = trial(&params, session.target(), cpus(1), WINDOW_MS);
+    let load = Load::of(&trial).expect("good parameters");
+    let shape = load.pool_shape();
+    // As if: without the flag. What stays is dropped when all of the target
+    // was read, and that can be just before the end.
+    let shows = (0..5).any(|_| {
+        let source = Source::open_cold(&trial, load).expect("our own file");
+        let call = ReadCall::Preadv2 { flags: 0 };
+        let outcome = patiently(WINDOW_MS, |length_ms| {
+            trial.spec.window_ns = length_ms * 1_000_000;
+            closed::run(&trial, shape, |place| {
+                BlockingReads::new(&source, call, place, shape.threads)
+            })
+        });
+        let mut outcome = outcome.expect("it runs");
+        path::judge_uncached(&mut outcome, &source);
+        source.drop_cached().expect("advice");
+        let reasons = outcome.evidence.degraded.join("; ");
+        reasons.contains("% of what was read in the page cache")
+            || proof(&outcome, "cached_after_percent") == Some("unknown")
+    });
+    assert!(shows, "all that was read stayed");
 }
 
 #[test]

@@ -13,18 +13,31 @@ use std::{
 };
 
 use bench_storage::{
+    ceiling::Ceiling,
+    engine::{
+        drives::Poller,
+        ring::Setup,
+        ring_reads::{Registered, RingReads},
+        rounds::{Fill, RingWork},
+    },
+    load::Load,
     path,
-    target::{Access, Contents, prepare_sized},
+    source::Source,
+    target::{Access, Contents, Target, prepare_sized},
 };
 use harness::{
-    machine::{Cpu, CpuSet, placement::pin_current_thread},
-    measure::trial::TrialError,
+    load::closed::{self, Work},
+    machine::{Cpu, CpuSet, Root, placement::pin_current_thread},
+    measure::{
+        recorder::Recorder,
+        trial::{Calls, Evidence, Outcome, TrialError},
+    },
     suite::{Experiment, Session, Variant},
 };
 use support::{
-    TARGET_BYTES, alone, available, cpus, created, experiment, foreign_file,
-    proof, real_directory, request, run_on, run_seen, skip, target_of,
-    unchecked, variant,
+    TARGET_BYTES, alone, available, counts_storage_reads, cpus, created,
+    experiment, foreign_file, measured, patiently, proof, real_directory,
+    request, run_on, run_seen, skip, target_of, trial, unchecked, variant,
 };
 
 /// Long beside the time that a look may be late on a busy machine.
@@ -70,8 +83,7 @@ fn a_buffered_file_shows_the_page_cache() {
     assert_eq!(proof(&outcome, "direct"), Some("no"));
     let reasons = outcome.evidence.degraded.join("; ");
     assert!(reasons.contains("without O_DIRECT"), "{reasons}");
-    if outcome.signals.storage_read_bytes.is_none() {
-        skip("the kernel does not count a process's storage reads");
+    if !counts_storage_reads() {
         return;
     }
     assert!(reasons.contains("page cache answered 100 %"), "{reasons}");
@@ -89,13 +101,93 @@ fn a_hole_in_the_file_shows_although_the_flag_is_right() {
     let baseline = variant(&experiment, "pread");
     let outcome = run_seen(&baseline, &experiment.params, &target, WINDOW_MS);
     let Some(outcome) = outcome else { return };
-    if outcome.signals.storage_read_bytes.is_none() {
-        skip("the kernel does not count a process's storage reads");
+    if !counts_storage_reads() {
         return;
     }
     assert_eq!(proof(&outcome, "direct"), Some("no"));
     let reasons = outcome.evidence.degraded.join("; ");
     assert!(reasons.contains("storage read only 0 %"), "{reasons}");
+}
+
+/// The session's target, as if it were on another device.
+fn as_if_on(session: &dyn Session, device: &serde_json::Value) -> Target {
+    let device = serde_json::from_value(device.clone()).expect("a device");
+    Target { device: Some(device), ..target_of(session) }
+}
+
+#[test]
+fn more_than_a_link_carries_shows_on_what_reads_and_on_what_writes() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    // A kilobyte a second.
+    let device = serde_json::json!({
+        "name": "nvme99n1", "kind": "nvme", "built_on": [],
+        "pci": {
+            "current_speed": "0.00001 GT/s PCIe", "current_width": 1,
+            "max_speed": "8.0 GT/s PCIe", "max_width": 4,
+        },
+    });
+    for (key, id) in [
+        ("storage/randread-4k depth=1 op_bytes=4096 pattern=random", "pread"),
+        ("storage/randwrite-4k depth=1 op_bytes=4096 pattern=random", "pwrite"),
+        (
+            "storage/durable-write-4k depth=1 o_direct=no op_bytes=4096 \
+             pattern=sequential",
+            "pwrite-fdatasync",
+        ),
+    ] {
+        let experiment = experiment(key);
+        let own = session.own(key).expect("not refused");
+        let target = as_if_on(own.unwrap_or(session.as_ref()), &device);
+        let variant = variant(&experiment, id);
+        let outcome = run_on(&variant, &experiment.params, &target, WINDOW_MS);
+        let reasons = outcome.expect("it runs").evidence.degraded.join("; ");
+        assert!(reasons.contains("go over the PCIe link"), "{id}: {reasons}");
+    }
+}
+
+#[test]
+fn a_cache_below_a_stacked_device_shows_although_the_warm_up_was_read() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let experiment = randread_1();
+    let tree = tempfile::tempdir().expect("temporary directory");
+    let below = tree.path().join("sys/block/sda");
+    std::fs::create_dir_all(&below).expect("directories");
+    let blocks_read = |blocks: u64| {
+        let stat = format!("0 0 {} 0 0 0 0 0 0 0 0", 8 * blocks);
+        std::fs::write(below.join("stat"), stat).expect("stat");
+    };
+    blocks_read(0);
+    let device = serde_json::json!({
+        "name": "loop99", "kind": "loop", "built_on": [
+            {"name": "sda", "kind": "scsi", "built_on": []},
+        ],
+    });
+    let target = as_if_on(session.as_ref(), &device);
+    let baseline = variant(&experiment, "pread");
+    let json = serde_json::to_value(&target).expect("json");
+    let mut trial = trial(&experiment.params, json, cpus(1), WINDOW_MS);
+    trial.root = Root::at(tree.path());
+    let mut outcome = measured(&baseline, &mut trial).expect("it runs");
+    let told = |outcome: &Outcome| {
+        let reasons = outcome.evidence.degraded.join("; ");
+        reasons.contains("a cache between them answered")
+    };
+    assert!(told(&outcome), "{:?}", outcome.evidence.degraded);
+    // A trial of which the window is three quarters.
+    let all = outcome.ops() / 3 * 4 + 4;
+    outcome.evidence.calls = Some(Calls { made: all, ops: all });
+    for (read, hits) in [(all, false), (outcome.ops(), true)] {
+        blocks_read(0);
+        outcome.evidence.degraded.clear();
+        let ceiling = Ceiling::of(&trial.root, target.device.as_ref());
+        blocks_read(read);
+        ceiling.judge(&mut outcome);
+        assert_eq!(told(&outcome), hits, "{read} of {all}");
+    }
 }
 
 /// A file in memory, gone with the test.
@@ -127,6 +219,32 @@ impl Drop for InMemory {
     }
 }
 
+/// Whether a worker of io-wq showed among this process's threads while `f` ran.
+fn watching_workers<T>(f: impl FnOnce() -> T) -> (T, bool) {
+    let shows = || {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("/proc");
+        tasks.flatten().any(|task| {
+            // It may be gone by now.
+            std::fs::read_to_string(task.path().join("comm"))
+                .is_ok_and(|name| name.starts_with("iou-wrk"))
+        })
+    };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut seen = false;
+            while !seen && !done.load(Ordering::Relaxed) {
+                seen = shows();
+                thread::sleep(Duration::from_millis(5));
+            }
+            seen
+        });
+        let result = f();
+        done.store(true, Ordering::Relaxed);
+        (result, watch.join().expect("it only looks"))
+    })
+}
+
 #[test]
 fn reads_of_a_file_in_memory_show_the_hand_over_to_workers() {
     let _alone = alone();
@@ -136,12 +254,17 @@ fn reads_of_a_file_in_memory_show_the_hand_over_to_workers() {
     let experiment = randread_32();
     // A thread may have gone before the last look was taken, and its workers
     // with it; not every time.
-    let seen = (0..5).find_map(|_| {
-        let outcome = run_on(&uring, &experiment.params, &target, WINDOW_MS)
-            .expect("it runs");
+    let mut shown = false;
+    let seen = (0..10).find_map(|_| {
+        let (outcome, workers) = watching_workers(|| {
+            run_on(&uring, &experiment.params, &target, WINDOW_MS)
+        });
+        shown |= workers;
+        let outcome = outcome.expect("it runs");
         (outcome.signals.io_wq_cpu_ns > 0).then_some(outcome)
     });
     let Some(outcome) = seen else {
+        assert!(!shown, "workers showed in /proc, and no trial saw them");
         skip("this kernel reads tmpfs without io-wq");
         return;
     };
@@ -195,6 +318,106 @@ fn signals_of_kernel_threads_become_findings() {
     let asleep = with_poller(10, false);
     let reasons = asleep.evidence.degraded.join("; ");
     assert!(reasons.contains("SQPOLL thread ran 10 %"), "{reasons}");
+
+    let with_sleeps = |switches: Option<u64>, hybrid: bool| {
+        let mut outcome = clean.clone();
+        outcome.signals.switches_voluntary = switches;
+        path::judge_sleeps(&mut outcome, hybrid);
+        outcome
+    };
+    let slept = with_sleeps(Some(2 * clean.ops()), true);
+    assert_eq!(slept.evidence.degraded, [""; 0]);
+    let spun = with_sleeps(Some(0), true);
+    let reasons = spun.evidence.degraded.join("; ");
+    assert!(reasons.contains("HYBRID_IOPOLL was ignored"), "{reasons}");
+    assert_eq!(proof(&spun, "sleeps_per_op"), Some("0.00"));
+    assert_eq!(with_sleeps(Some(0), false).evidence.degraded, [""; 0]);
+    let untold = with_sleeps(None, true);
+    assert_eq!(proof(&untold, "sleeps_per_op"), Some("unknown"));
+    assert_eq!(untold.evidence.degraded, [""; 0]);
+}
+
+#[test]
+fn polling_of_which_nothing_is_seen_is_unknown() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let experiment = randread_1();
+    let device = serde_json::json!({
+        "name": "nvme99n1", "kind": "nvme", "built_on": [], "io_poll": true,
+    });
+    let target = as_if_on(session.as_ref(), &device);
+    let json = serde_json::to_value(&target).expect("json");
+    let mut trial = trial(&experiment.params, json, cpus(1), WINDOW_MS);
+    let pread = variant(&experiment, "pread");
+    let clean = measured(&pread, &mut trial).expect("it runs");
+    let load = Load::of(&trial).expect("good parameters");
+    let source = Source::open(&trial, load).expect("our own file");
+    for (switches, word) in [
+        (None, "unknown"),
+        (Some(0), "yes"),
+        (Some(2 * clean.ops()), "ignored"),
+    ] {
+        let mut outcome = clean.clone();
+        outcome.signals.switches_voluntary = switches;
+        path::judge_hipri(&mut outcome, &source);
+        assert_eq!(proof(&outcome, "polled"), Some(word), "{switches:?}");
+    }
+}
+
+/// Rounds with a pause before each.
+struct Paused<W>(W);
+
+impl<W: Work> Work for Paused<W> {
+    fn round(&mut self, recorder: &mut Recorder) -> Result<(), TrialError> {
+        thread::sleep(Duration::from_millis(50));
+        self.0.round(recorder)
+    }
+
+    fn finish(self) -> Result<Evidence, TrialError> {
+        self.0.finish()
+    }
+}
+
+#[test]
+fn a_poller_that_fell_asleep_degrades_its_row() {
+    let _alone = alone();
+    if ring("uring-sqpoll").is_none() {
+        return;
+    }
+    let [_, cpu] = cpus(2)[..] else {
+        skip("one CPU: the poller shares it with the issuer");
+        return;
+    };
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let params = randread_32().params;
+    let mut trial = trial(&params, session.target(), cpus(2), WINDOW_MS);
+    let load = Load::of(&trial).expect("good parameters");
+    let source = Source::open(&trial, load).expect("our own file");
+    let shape = load.ring_shape();
+    let registered = Registered { ring: false, file: true, buffers: true };
+    // It looks for a millisecond or two, and has 50 of them.
+    let setup = Setup::Poller { cpu, idle_ms: 1 };
+    let outcome = patiently(WINDOW_MS, |length_ms| {
+        trial.spec.window_ns = length_ms * 1_000_000;
+        closed::run(&trial, shape, |place| {
+            let mut ring = setup.build(shape.depth).expect("a ring");
+            let reads =
+                RingReads::new(&mut ring, registered, &source, place, 1)?;
+            let poller = Poller::new(cpu, false, Root::system());
+            let (depth, batch) = (shape.depth, shape.batch);
+            let fill = Fill { depth, batch, want: 1 };
+            let work = RingWork::<_, _, true>::new(ring, poller, reads, fill);
+            Ok(Paused(work))
+        })
+    });
+    let mut outcome = outcome.expect("it runs");
+    path::judge_poller(&mut outcome, false);
+    let reasons = outcome.evidence.degraded.join("; ");
+    assert!(reasons.contains("the SQPOLL thread ran"), "{reasons}");
+    let wakeups = proof(&outcome, "sqpoll_wakeups").expect("counted");
+    assert_ne!(wakeups, "0", "{reasons}");
 }
 
 /// Keeps a CPU busy with so many threads while `f` runs.

@@ -226,12 +226,14 @@ inner! {
     nops_long: inner_nops(LONG);
 }
 
-/// Calls by name of one inner test.
-fn count(inner: &str) -> Result<BTreeMap<String, i64>, String> {
+/// What strace says of one inner test when asked so.
+fn strace(asked: &[&str], inner: &str) -> Result<String, String> {
     let table = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let output = Command::new("strace")
-        .args(["-f", "-c", "-U", "calls,name", "-o"])
+        .arg("-f")
+        .args(asked)
+        .arg("-o")
         .arg(table.path())
         .arg(program)
         .args([inner, "--exact", "--ignored", "--test-threads=1"])
@@ -243,8 +245,12 @@ fn count(inner: &str) -> Result<BTreeMap<String, i64>, String> {
         let complaint = String::from_utf8_lossy(&output.stderr);
         return Err(format!("strace {inner}: {complaint}"));
     }
-    let text = std::fs::read_to_string(table.path())
-        .map_err(|error| error.to_string())?;
+    std::fs::read_to_string(table.path()).map_err(|error| error.to_string())
+}
+
+/// Calls by name of one inner test.
+fn count(inner: &str) -> Result<BTreeMap<String, i64>, String> {
+    let text = strace(&["-c", "-U", "calls,name"], inner)?;
     Ok(text
         .lines()
         .filter_map(|line| {
@@ -322,6 +328,38 @@ fn a_round_of_a_ring_is_one_enter() {
         expect_only("single", &["io_uring_enter"]);
     }
     expect_only("nops", &["io_uring_enter"]);
+}
+
+/// The flags of each io_uring_enter of one inner test.
+fn enter_flags(inner: &str) -> Result<Vec<u32>, String> {
+    let asked = ["-e", "trace=io_uring_enter", "-e", "raw=io_uring_enter"];
+    let text = strace(&asked, inner)?;
+    let calls = text.lines().filter_map(|line| {
+        let arguments = line.split_once("io_uring_enter(")?.1;
+        let flags = arguments.split(", ").nth(3)?;
+        u32::from_str_radix(flags.trim_start_matches("0x"), 16).ok()
+    });
+    Ok(calls.collect())
+}
+
+#[test]
+fn a_registered_ring_is_entered_as_one() {
+    // linux/io_uring.h, IORING_ENTER_REGISTERED_RING.
+    const REGISTERED_RING: u32 = 1 << 4;
+    if io_uring::IoUring::new(2).is_err() || real_directory().is_none() {
+        skip("no io_uring, or nowhere to put a file");
+        return;
+    }
+    for (inner, registered) in [("ring_short", true), ("single_short", false)] {
+        let flags = match enter_flags(inner) {
+            Ok(flags) => flags,
+            Err(reason) => return skip(&reason),
+        };
+        assert!(flags.len() >= 50, "{inner}: {flags:x?}");
+        let all =
+            flags.iter().all(|f| (f & REGISTERED_RING != 0) == registered);
+        assert!(all, "{inner}: {flags:x?}");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ use device::Cache;
 
 use crate::{
     below::{Counts, Seen, counts, seen},
+    ceiling::judge_links,
     extents,
     sink::Sink,
     target::Target,
@@ -27,6 +28,10 @@ use crate::{
 
 /// Below this share of what the writes should have caused, it is missing.
 const SHARE_MIN: f64 = 0.95;
+
+/// Where FUA explains that flushes are missing: the kernel does not count
+/// such writes, and so nothing shows that they were.
+const FUA: &str = "unproven: fua is not counted";
 
 /// What is to make a variant's writes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +96,14 @@ impl Watch {
         };
         case.state(&mut outcome.evidence);
         state_extents(&mut outcome.evidence, sink);
+        // Into the page cache more can go than over any link. What devices at
+        // the bottom wrote is compared in `state_bytes`.
+        if let Some(device) = &target.device
+            && (sink.is_direct() || means != Means::Nothing)
+        {
+            let reads = sink.load().read_percent as f64 / 100.0;
+            judge_links(outcome, device, reads.max(1.0 - reads));
+        }
     }
 }
 
@@ -204,7 +217,7 @@ impl Case<'_> {
         let word = match (cache, enough) {
             (Cache::Safe, _) => "not needed: write through",
             (_, Some(true)) => "device",
-            (Cache::Volatile, _) if self.by_fua() => "fua: not counted",
+            (Cache::Volatile, _) if self.by_fua() => FUA,
             (Cache::Volatile, Some(false)) => {
                 evidence.degraded.push(self.missing_flushes());
                 "missing"
@@ -429,7 +442,7 @@ mod tests {
     fn fua_explains_missing_flushes_of_dsync_writes_alone() {
         let target = target(Some(disk("nvme0n1", "write back", true)), &[]);
         let dsync = stated(&target, Means::Dsync, Some(0.0));
-        assert_eq!(word(&dsync, "flush"), Some("fua: not counted"));
+        assert_eq!(word(&dsync, "flush"), Some(FUA));
         assert_eq!(dsync.degraded, [""; 0]);
         let sync = stated(&target, Means::Sync, Some(0.0));
         assert_eq!(sync.degraded.len(), 1, "fdatasync always flushes");

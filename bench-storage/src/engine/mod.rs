@@ -16,6 +16,7 @@ pub mod mapped;
 pub mod nops;
 pub mod passthrough_reads;
 pub mod passthrough_writes;
+mod registered;
 pub mod ring_reads;
 pub mod ring_writes;
 pub mod rounds;

@@ -16,6 +16,7 @@ use std::{fmt, io, mem::ManuallyDrop};
 
 use harness::{
     load::closed::Work,
+    machine::Root,
     measure::{
         recorder::Recorder,
         trial::{Calls, Evidence, TrialError},
@@ -23,7 +24,10 @@ use harness::{
 };
 use io_uring::cqueue;
 
-use super::ring::{Entries, Ring};
+use super::{
+    registered,
+    ring::{Entries, Ring},
+};
 
 /// An entry of such requests.
 pub type Submission<R> = <<R as Requests>::Sizes as Entries>::Submission;
@@ -123,6 +127,9 @@ pub struct RingWork<R: Requests, D: Drive, const TIMED: bool> {
     entries_left: Box<[usize]>,
     /// Completions that are still to come.
     pending: usize,
+    /// A completion named no request in flight, so that it cannot be told any
+    /// more which are.
+    lost: bool,
     free: Vec<usize>,
     /// Ops submitted so far.
     submitted: u64,
@@ -147,6 +154,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
             submitted_ns: vec![FREE; fill.depth].into_boxed_slice(),
             entries_left: vec![0; fill.depth].into_boxed_slice(),
             pending: 0,
+            lost: false,
             // Slot 0 on top.
             free: (0..fill.depth).rev().collect(),
             submitted: 0,
@@ -213,6 +221,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
             let Some(stamp) =
                 self.submitted_ns.get_mut(slot).filter(|stamp| **stamp != FREE)
             else {
+                self.lost = true;
                 return Err(unknown(completion.user_data()));
             };
             self.pending -= 1;
@@ -251,7 +260,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
             self.submit_and_wait(1)?;
             self.ring.cq().sync();
             match self.reap(|_, _| {}) {
-                Err(error) if check => return Err(error),
+                Err(error) if check || self.lost => return Err(error),
                 _ => {}
             }
         }
@@ -284,6 +293,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> Work for RingWork<R, D, TIMED> {
         evidence.calls =
             Some(Calls { made: self.ring.enters(), ops: self.submitted });
         evidence.prove("ring_flags", self.ring.flags());
+        registered::confirm(&Root::system(), self.ring.fd(), &mut evidence);
         self.drive.prove(&self.ring, &mut evidence);
         Ok(evidence)
     }
@@ -293,10 +303,10 @@ impl<R: Requests, D: Drive, const TIMED: bool> Drop for RingWork<R, D, TIMED> {
     fn drop(&mut self) {
         // After a failed op others are still in flight, and the kernel may
         // write to their buffers until they have completed.
-        if self.drain(false).is_ok() {
+        if !self.lost && self.drain(false).is_ok() {
             // SAFETY: dropped once, here; nothing is in flight, so nobody
-            // else refers to what the requests own. Where waiting failed,
-            // they are leaked instead.
+            // else refers to what the requests own. Where waiting failed, or
+            // would never end, they are leaked instead.
             unsafe { ManuallyDrop::drop(&mut self.requests) };
         }
     }
@@ -323,4 +333,76 @@ fn unknown(user_data: u64) -> TrialError {
     TrialError::Wrong(format!(
         "a completion names request {user_data}, which was not in flight"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use harness::measure::clock::Clock;
+    use io_uring::{opcode, squeue::Entry};
+
+    use super::*;
+    use crate::engine::{
+        drives::Enter,
+        ring::{Setup, Small},
+    };
+
+    /// Requests whose completions name a slot that there is not.
+    #[derive(Debug)]
+    struct Stray(Entry);
+
+    // SAFETY: a NOP points to nothing.
+    unsafe impl Requests for Stray {
+        type Sizes = Small;
+
+        const OPCODE: &'static str = "IORING_OP_NOP";
+
+        fn next(&mut self, _: usize) -> &[Entry] {
+            std::slice::from_ref(&self.0)
+        }
+
+        fn completed(
+            &mut self,
+            _: usize,
+            _: usize,
+            _: i32,
+        ) -> Result<(), TrialError> {
+            Ok(())
+        }
+
+        fn finish(&mut self) -> Result<Evidence, TrialError> {
+            Ok(Evidence::default())
+        }
+    }
+
+    #[test]
+    fn a_completion_of_no_request_is_wrong_and_keeps_nobody_waiting() {
+        let (said, heard) = mpsc::channel();
+        thread::spawn(move || {
+            let text = Setup::Plain.build(2).ok().map(|ring| {
+                let entry = opcode::Nop::new().build().user_data(7);
+                let fill = Fill { depth: 2, batch: 2, want: 1 };
+                let stray = Stray(entry);
+                let mut work =
+                    RingWork::<_, _, true>::new(ring, Enter, stray, fill);
+                let clock = Clock::calibrate(&Root::system());
+                let mut recorder = Recorder::prepare(clock, 1, true);
+                // A signal may bring a round back with nothing.
+                let error =
+                    (0..1_000).find_map(|_| work.round(&mut recorder).err());
+                error.map(|error| error.to_string())
+            });
+            // The test may have given up.
+            let _ = said.send(text);
+        });
+        let text = heard.recv_timeout(Duration::from_secs(120));
+        match text.expect("the ring is let go") {
+            None => eprintln!("SKIPPED: no io_uring"),
+            Some(text) => {
+                let text = text.expect("an error");
+                assert!(text.contains("names request 7"), "{text}");
+            }
+        }
+    }
 }

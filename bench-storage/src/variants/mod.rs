@@ -80,6 +80,9 @@ fn entered_ring(
     path::judge_direct(&mut outcome, &source);
     path::judge_io_wq(&mut outcome);
     interrupts.judge(&mut outcome, setup.polls());
+    if setup.polls() {
+        path::judge_sleeps(&mut outcome, setup == Setup::Hybrid);
+    }
     Ok(outcome)
 }
 

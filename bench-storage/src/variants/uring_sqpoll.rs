@@ -11,7 +11,7 @@ use super::{fill, no_ring, nop};
 use crate::{
     engine::{
         drives::Poller,
-        ring::{Ring, Setup},
+        ring::{POLLER_IDLE_MS, Ring, Setup},
         ring_reads::{Registered, RingReads},
         rounds::RingWork,
     },
@@ -49,6 +49,7 @@ fn worker(trial: &Trial) -> Result<Outcome, TrialError> {
     path::judge_direct(&mut outcome, &source);
     path::judge_io_wq(&mut outcome);
     path::judge_poller(&mut outcome, shared);
+    path::state_poller_core(&mut outcome, &trial.root, trial.cpus());
     outcome.evidence.prove("polled", "no");
     Ok(outcome)
 }
@@ -72,7 +73,7 @@ pub(super) fn ring(
 ) -> Result<(Ring, Poller), TrialError> {
     let shared = trial.cpus().len() < 2;
     let cpu = trial.cpus().get(1).copied().unwrap_or(place.cpu);
-    let setup = Setup::Poller { cpu };
+    let setup = Setup::Poller { cpu, idle_ms: POLLER_IDLE_MS };
     let ring = setup.build(shape.depth).map_err(|e| no_ring(setup, &e))?;
     Ok((ring, Poller::new(cpu, shared, trial.root.clone())))
 }

@@ -130,6 +130,7 @@ fn polled_for(trial: &Trial) -> Result<Outcome, TrialError> {
     watch.judge(&mut outcome, &sink, Means::Nothing);
     path::judge_io_wq(&mut outcome);
     path::judge_poller(&mut outcome, shared);
+    path::state_poller_core(&mut outcome, &trial.root, trial.cpus());
     outcome.evidence.prove("polled", "no");
     Ok(outcome)
 }

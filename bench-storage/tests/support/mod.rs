@@ -246,6 +246,17 @@ pub fn run_seen(
     None
 }
 
+/// Whether the kernel counts what storage reads for a process, whatever a trial
+/// says; if not, says so. CONFIG_TASK_IO_ACCOUNTING, proc(5).
+pub fn counts_storage_reads() -> bool {
+    let counted = std::fs::read_to_string("/proc/self/io")
+        .is_ok_and(|text| text.contains("read_bytes:"));
+    if !counted {
+        skip("the kernel does not count a process's storage reads");
+    }
+    counted
+}
+
 /// Whether this is a directory of a tmpfs; if not, says so.
 pub fn is_tmpfs(path: &Path) -> bool {
     let found = filesystem_of(&Root::system(), path)

@@ -7,4 +7,4 @@ pub mod probe;
 mod ring;
 
 pub use entries::{Big, Entries, Small};
-pub use ring::{Ring, Setup, patiently};
+pub use ring::{POLLER_IDLE_MS, Ring, Setup, patiently};

@@ -91,7 +91,7 @@ pub fn explain_setup(setup: Setup, error: &io::Error, root: &Root) -> Lack {
                 "io_uring_setup says EINVAL to HYBRID_IOPOLL".to_owned(),
                 "Linux 6.13 or later",
             ),
-            Setup::Poller { cpu } => (
+            Setup::Poller { cpu, .. } => (
                 format!(
                     "io_uring_setup says EINVAL to an SQPOLL thread on CPU \
                      {cpu}"
@@ -166,7 +166,7 @@ pub fn memlock_text() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::POLLER_IDLE_MS, *};
 
     fn root_with(value: Option<&str>) -> (tempfile::TempDir, Root) {
         let tree = tempfile::tempdir().expect("temporary directory");
@@ -213,7 +213,8 @@ mod tests {
         let newer = lack(Setup::Hybrid, libc::EINVAL);
         assert!(newer.remedy.contains("6.13"), "{newer:?}");
         let cpu = crate::machine::Cpu(7);
-        let outside = lack(Setup::Poller { cpu }, libc::EINVAL);
+        let poller = Setup::Poller { cpu, idle_ms: POLLER_IDLE_MS };
+        let outside = lack(poller, libc::EINVAL);
         assert!(outside.reason.contains("CPU 7"), "{outside:?}");
         let memory = lack(Setup::Plain, libc::ENOMEM);
         assert!(memory.reason.contains("RLIMIT_MEMLOCK"), "{memory:?}");

@@ -20,7 +20,7 @@ use super::entries::{Entries, Small};
 
 /// How long a poller looks for work before it sleeps: longer than any window,
 /// so that it sleeps in none.
-const POLLER_IDLE_MS: u32 = 60_000;
+pub const POLLER_IDLE_MS: u32 = 60_000;
 
 /// How a ring is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub enum Setup {
     Poller {
         /// Where that thread runs.
         cpu: Cpu,
+        /// How long it looks for work before it sleeps: `POLLER_IDLE_MS`,
+        /// but where it is to fall asleep.
+        idle_ms: u32,
     },
 }
 
@@ -99,8 +102,8 @@ impl Setup {
         let mut flags = E::FLAGS.to_vec();
         match self {
             Self::Plain => {}
-            Self::Poller { cpu } => {
-                builder.setup_sqpoll(POLLER_IDLE_MS).setup_sqpoll_cpu(cpu.0);
+            Self::Poller { cpu, idle_ms } => {
+                builder.setup_sqpoll(idle_ms).setup_sqpoll_cpu(cpu.0);
                 flags.extend(["sqpoll", "sq_aff"]);
             }
             Self::SingleIssuer
