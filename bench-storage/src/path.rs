@@ -8,15 +8,13 @@ use harness::{
 use crate::source::Source;
 
 /// Below this share of its bytes from storage, a trial is not called direct.
-/// The rest is room for the edges of the window, not for a page cache.
+/// The rest is room for what the kernel may round, not for a page cache.
 const STORAGE_SHARE_MIN: f64 = 0.95;
 
 /// How far from the window's edge a look may be taken when the observer has to
-/// wait for a CPU. As many bytes as go through in that time may be missing.
+/// wait for a CPU. As many ops as go through in that time may be missing.
 const LOOK_SLACK_NS: f64 = 20e6;
 
-/// Looks further apart than this many windows do not prove that all was read.
-const SEEN_WINDOWS_MAX: f64 = 1.5;
 /// io-wq workers may take this much CPU time per op: a request in hundreds
 /// waits for a lock or a free tag and is handed over, which takes some 15 µs.
 const IO_WQ_NS_PER_OP_MAX: f64 = 150.0;
@@ -117,7 +115,7 @@ pub fn judge_mapped(outcome: &mut Outcome, source: &Source) {
 /// States what is below the target, and how much of the bytes storage read.
 fn prove_storage(outcome: &mut Outcome, source: &Source) -> Option<Storage> {
     judge_device(outcome, source);
-    let storage = storage(outcome)?;
+    let storage = storage(outcome, source)?;
     let percent = format!("{:.0}", storage.percent);
     outcome.evidence.prove("storage_read_percent", percent);
     Some(storage)
@@ -252,17 +250,20 @@ fn left_of(read: f64, target: f64, left: f64) -> f64 {
 #[derive(Clone, Copy, Debug)]
 struct Storage {
     percent: f64,
-    /// Whether that is all of it, but for what the looks may have missed.
+    /// Whether that is all of it.
     is_all: bool,
 }
 
-/// `None` where the kernel does not count, or less was read between the looks
-/// than they may have missed.
-fn storage(outcome: &Outcome) -> Option<Storage> {
-    let op_bytes = outcome.shape.op_bytes as f64;
-    let read = outcome.signals.storage_read_bytes? as f64 / op_bytes;
-    let windows = outcome.signals.seen_ns as f64 / outcome.window_ns as f64;
-    SeenOps::of(outcome)?.brought_by(read, windows)
+/// Over the whole trial, so that it does not matter when the machine got
+/// around to look. `None` where the kernel does not count.
+fn storage(outcome: &Outcome, source: &Source) -> Option<Storage> {
+    let ops = outcome.evidence.calls?.ops;
+    let asked = ops as f64 * outcome.shape.op_bytes as f64;
+    let read = source.storage_read()? as f64;
+    (ops > 0).then(|| Storage {
+        percent: (100.0 * read / asked).min(100.0),
+        is_all: read >= STORAGE_SHARE_MIN * asked,
+    })
 }
 
 /// The ops between the two looks that were taken around the window.
@@ -286,19 +287,6 @@ impl SeenOps {
         let missed = peak * LOOK_SLACK_NS / outcome.slice_ns as f64;
         let least = outcome.ops() as f64 * seen.min(1.0);
         (expected > 0.0).then_some(Self { expected, least, missed })
-    }
-
-    /// What storage read of them: as many as `read` in so many windows.
-    fn brought_by(self, read: f64, windows: f64) -> Option<Storage> {
-        let is_all = read + self.missed >= STORAGE_SHARE_MIN * self.least;
-        // Looks that came too late prove nothing either way, and what was read
-        // long before the window or after it could stand for what was not.
-        let proves = self.least > self.missed
-            && (!is_all || windows <= SEEN_WINDOWS_MAX);
-        proves.then(|| Storage {
-            percent: (100.0 * read / self.least).min(100.0),
-            is_all,
-        })
     }
 }
 
@@ -387,17 +375,6 @@ pub fn judge_poller(outcome: &mut Outcome, shared: bool) {
 mod tests {
     use super::*;
 
-    /// Whether all of 1,000 ops in a window came from storage, as far as looks
-    /// so many windows apart tell.
-    fn is_all(read: f64, windows: f64) -> Option<bool> {
-        let seen = SeenOps {
-            expected: 1_000.0 * windows,
-            least: 1_000.0 * windows.min(1.0),
-            missed: 20.0,
-        };
-        seen.brought_by(read, windows).map(|storage| storage.is_all)
-    }
-
     #[test]
     fn what_a_slow_device_left_in_the_page_cache_shows() {
         const GIB: f64 = (1_u64 << 30) as f64;
@@ -419,17 +396,5 @@ mod tests {
         std::fs::write(thread.join("schedstat"), "1 2 3\n").expect("write");
         assert_eq!(io_wq_word(&root, 0), "no");
         assert_eq!(io_wq_word(&root, 2), "2 threads");
-    }
-
-    #[test]
-    fn looks_far_apart_accuse_no_page_cache_and_prove_nothing() {
-        assert_eq!(is_all(1_000.0, 1.0), Some(true));
-        assert_eq!(is_all(500.0, 1.0), Some(false));
-        assert_eq!(is_all(480.0, 0.5), Some(true));
-        // The load did nothing outside the window: no reason to accuse.
-        assert_eq!(is_all(1_000.0, 1.3), Some(true));
-        assert_eq!(is_all(1_000.0, 10.0), None);
-        assert_eq!(is_all(500.0, 10.0), Some(false));
-        assert_eq!(is_all(10.0, 0.01), None, "less than the looks may miss");
     }
 }

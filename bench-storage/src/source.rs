@@ -5,7 +5,10 @@ use std::{fs::File, io, os::fd::AsRawFd};
 use harness::{
     load::closed::Place,
     machine::{BlockDevice, Root, devices::BlockKind},
-    measure::trial::{Evidence, Trial, TrialError},
+    measure::{
+        observer::storage_read_bytes,
+        trial::{Evidence, Trial, TrialError},
+    },
 };
 
 use crate::{
@@ -33,6 +36,9 @@ pub struct Source {
     ceiling: Ceiling,
     /// None when the page cache is passed by.
     cold: Option<Cold>,
+    root: Root,
+    /// What storage had read for this process beforehand.
+    read_before: Option<u64>,
 }
 
 /// A target that is read through the page cache, which holds none of it.
@@ -100,7 +106,17 @@ impl Source {
             cached_loops,
             ceiling,
             cold: None,
+            root: trial.root.clone(),
+            read_before: storage_read_bytes(&trial.root),
         })
+    }
+
+    /// Bytes that this process has made storage read since; none where the
+    /// kernel does not count. Data that is no suite's own is looked at twice:
+    /// a read in 256, and each thread's first, is among them once more.
+    pub fn storage_read(&self) -> Option<u64> {
+        let now = storage_read_bytes(&self.root)?;
+        Some(now.saturating_sub(self.read_before?))
     }
 
     /// Drops what the page cache holds of the target, so that it stands in

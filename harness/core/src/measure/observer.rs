@@ -438,7 +438,7 @@ fn temperature_max(root: &Root) -> Option<i64> {
 }
 
 /// proc(5): `read_bytes` is what this process made the block layer fetch.
-fn storage_read_bytes(root: &Root) -> Option<u64> {
+pub fn storage_read_bytes(root: &Root) -> Option<u64> {
     root.read("proc/self/io")?
         .lines()
         .find_map(|line| line.strip_prefix("read_bytes:"))?
