@@ -56,18 +56,26 @@ def traced(bench, *words, opcode="0x2"):
 
 
 def really_polled(bench):
-    """Polled reads arrive at the device's poll queues, says the device."""
+    """Polled reads arrive at the device's poll queues, says the device; and
+    those of a hybrid ring sleep first."""
     def look(target, window):
         rows, queues = traced(bench, *short(window), "--target", target,
-                              f"{READS}/uring-iopoll", "depth=1")
+                              f"{READS}/uring-iopoll",
+                              "storage/ladder/uring-hybrid", "depth=1")
         polled = sum(queues)
-        claimed = rows.ran("uring-iopoll")
+        spinning, sleeping = map(rows.ran, ("uring-iopoll", "uring-hybrid"))
+        claimed = spinning + sleeping
         least = sum(int(row["ops"]) for row in claimed)
         must(all(path(row).get("polled") == "yes" for row in claimed),
              told(claimed[0]))
         must(polled >= least,
              f"{target}: {least} polled reads are claimed, and {polled} of "
              f"{len(queues)} reads came over poll queues")
+        # One polls all the time, and the other sleeps before each op.
+        sleeps = [[float(path(row)["sleeps_per_op"]) for row in some]
+                  for some in (spinning, sleeping)]
+        must(max(sleeps[0]) < 0.5 < min(sleeps[1]),
+             f"{target}: sleeps per op, spinning and hybrid: {sleeps}")
 
     for target in ("/lab/disk0", "/dev/lab/disk1"):
         patiently(lambda window: look(target, window))
