@@ -136,6 +136,8 @@ fn every_variant_measures_and_proves_its_path() {
             }
             let mut trial =
                 trial(&experiment.params, target.clone(), cpus(2), WINDOW_MS);
+            // There are many of them; where it is too short, it grows.
+            trial.spec.warmup_ns = 100_000_000;
             match measured(variant, &mut trial) {
                 Ok(outcome) => check(&experiment, variant, &trial, &outcome),
                 Err(error) => {
