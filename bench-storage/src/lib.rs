@@ -20,6 +20,7 @@ pub mod extents;
 pub mod flushing;
 pub mod guard;
 pub mod load;
+pub mod mixed;
 pub mod moving;
 pub mod nvme;
 pub mod page_cache;

@@ -110,6 +110,18 @@ fn reads_among_writes_are_verified_by_every_variant() {
         // Each read counts, and each place that was written.
         let verified = outcome.evidence.verified_ops as f64;
         assert!(verified > 0.5 * calls.ops as f64, "{:?}", outcome.evidence);
+        let metrics = &outcome.evidence.metrics;
+        let median = |name| {
+            let found = metrics.iter().find(|metric| metric.name == name);
+            found.map(|metric| metric.value).expect(name)
+        };
+        let reads = median("read_latency_p50");
+        let writes = median("write_latency_p50");
+        let all = outcome.latencies.value_at_quantile(0.5) as f64;
+        assert!(reads.min(writes) <= all && all <= reads.max(writes));
+        let apart = outcome.apart.expect("reads apart").len() as f64;
+        let share = apart / outcome.latencies.len() as f64;
+        assert!((0.5..0.9).contains(&share), "{share} of ops are reads");
     }
 }
 

@@ -21,7 +21,7 @@ use device::Cache;
 use crate::{
     below::{Counts, Seen, counts, seen},
     ceiling::judge_links,
-    extents,
+    extents, mixed,
     sink::Sink,
     target::Target,
 };
@@ -96,6 +96,7 @@ impl Watch {
         };
         case.state(&mut outcome.evidence);
         state_extents(&mut outcome.evidence, sink);
+        mixed::state_latencies(outcome);
         // Into the page cache more can go than over any link. What devices at
         // the bottom wrote is compared in `state_bytes`.
         if let Some(device) = &target.device

@@ -44,6 +44,8 @@ pub struct AioReads<'a> {
     /// Slots filled and not yet taken by the kernel, as it wants to be told.
     queue: Vec<*mut Request>,
     events: Box<[Event]>,
+    /// When events were last looked for.
+    looked_ns: u64,
     calls: Calls,
 }
 
@@ -86,6 +88,7 @@ impl<'a> AioReads<'a> {
             batch,
             queue: Vec::with_capacity(depth),
             events: vec![Event::default(); depth].into_boxed_slice(),
+            looked_ns: 0,
             calls: Calls::default(),
         })
     }
@@ -218,11 +221,21 @@ impl Work for AioReads<'_> {
         let submitted_ns = recorder.stamp_ns();
         self.fill(submitted_ns);
         self.submit()?;
-        let came = self.wait(self.want())?;
+        let want = self.want();
+        let came = self.wait(want)?;
         let completed_ns = recorder.stamp_ns();
+        let looked_ns = std::mem::replace(&mut self.looked_ns, completed_ns);
+        let mut shared_ns = 0;
         self.reap(came, |run_ns, run| {
-            recorder.complete(run, completed_ns - run_ns);
-        })
+            let latency_ns = completed_ns - run_ns;
+            shared_ns += run * latency_ns.min(completed_ns - looked_ns);
+            recorder.complete(run, latency_ns);
+        })?;
+        // One that was waited for was seen as it came.
+        if came > 1 || want == 0 {
+            recorder.shared(shared_ns);
+        }
+        Ok(())
     }
 
     fn finish(mut self) -> Result<Evidence, TrialError> {

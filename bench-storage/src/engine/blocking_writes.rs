@@ -114,7 +114,7 @@ impl<'a> BlockingWrites<'a> {
             other => return Err(self.failed_with("pread", other)),
         }
         self.writes.check_read(found)?;
-        recorder.complete(1, completed_ns - submitted_ns);
+        recorder.complete_apart(1, completed_ns - submitted_ns);
         Ok(())
     }
 }
@@ -149,6 +149,10 @@ impl Work for BlockingWrites<'_> {
         }
         recorder.complete(1, completed_ns - submitted_ns);
         Ok(())
+    }
+
+    fn keeps_apart(&self) -> bool {
+        self.found.is_some()
     }
 
     fn finish(self) -> Result<Evidence, TrialError> {

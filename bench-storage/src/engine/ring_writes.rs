@@ -290,6 +290,15 @@ unsafe impl<const ENTRIES: usize> Requests for RingWrites<'_, ENTRIES> {
         self.writers[slot].check_read(found)
     }
 
+    fn keeps_apart(&self) -> bool {
+        !self.reads.is_empty()
+    }
+
+    #[inline(always)]
+    fn is_apart(&self, slot: usize) -> bool {
+        self.is_read[slot]
+    }
+
     fn finish(&mut self) -> Result<Evidence, TrialError> {
         let mut evidence = finish(self.sink, &self.file, &self.writers)?;
         self.registered.prove(&mut evidence);

@@ -63,6 +63,17 @@ pub unsafe trait Requests: fmt::Debug {
         result: i32,
     ) -> Result<(), TrialError>;
 
+    /// Whether the latencies of some ops are kept apart.
+    fn keeps_apart(&self) -> bool {
+        false
+    }
+
+    /// Whether that of the op in this slot is.
+    #[inline(always)]
+    fn is_apart(&self, _slot: usize) -> bool {
+        false
+    }
+
     /// Does the checks that remain when nothing is in flight any more.
     ///
     /// # Errors
@@ -131,6 +142,8 @@ pub struct RingWork<R: Requests, D: Drive, const TIMED: bool> {
     /// more which are.
     lost: bool,
     free: Vec<usize>,
+    /// When completions were last looked for.
+    looked_ns: u64,
     /// Ops submitted so far.
     submitted: u64,
     /// Owns what the kernel may still write to, so it goes last and only when
@@ -157,6 +170,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
             lost: false,
             // Slot 0 on top.
             free: (0..fill.depth).rev().collect(),
+            looked_ns: 0,
             submitted: 0,
             requests: ManuallyDrop::new(requests),
         }
@@ -208,13 +222,14 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
     }
 
     /// Takes all completions that are there; `record` gets each run of those
-    /// that were submitted together: their stamp and their number.
+    /// that were submitted together: their stamp, whether they are kept
+    /// apart, and their number.
     #[inline(always)]
     fn reap(
         &mut self,
-        mut record: impl FnMut(u64, u64),
+        mut record: impl FnMut((u64, bool), u64),
     ) -> Result<(), TrialError> {
-        let (mut run_ns, mut run) = (FREE, 0);
+        let (mut run_of, mut run) = ((FREE, false), 0);
         for completion in self.ring.cq() {
             let completion: cqueue::Entry = completion.into();
             let (slot, entry) = place::<R>(completion.user_data());
@@ -236,16 +251,17 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
             let submitted_ns = std::mem::replace(stamp, FREE);
             self.free.push(slot);
             self.requests.completed(slot, entry, completion.result())?;
-            if submitted_ns != run_ns {
+            let of = (submitted_ns, self.requests.is_apart(slot));
+            if of != run_of {
                 if run > 0 {
-                    record(run_ns, run);
+                    record(run_of, run);
                 }
-                (run_ns, run) = (submitted_ns, 0);
+                (run_of, run) = (of, 0);
             }
             run += 1;
         }
         if run > 0 {
-            record(run_ns, run);
+            record(run_of, run);
         }
         // The kernel has to see that they were taken. Otherwise it counts
         // them as what the next call waits for, and that returns at once.
@@ -273,18 +289,36 @@ impl<R: Requests, D: Drive, const TIMED: bool> Work for RingWork<R, D, TIMED> {
     fn round(&mut self, recorder: &mut Recorder) -> Result<(), TrialError> {
         let submitted_ns = if TIMED { recorder.stamp_ns() } else { UNTIMED };
         self.fill(submitted_ns);
-        self.submit_and_wait(self.want())?;
+        let want = self.want();
+        self.submit_and_wait(want)?;
         // Look first, then at the clock: whatever is seen has completed by
         // the stamp.
         self.ring.cq().sync();
         let completed_ns = recorder.stamp_ns();
-        self.reap(|run_ns, run| {
-            if TIMED {
-                recorder.complete(run, completed_ns - run_ns);
-            } else {
-                recorder.count(run);
+        let looked_ns = std::mem::replace(&mut self.looked_ns, completed_ns);
+        let (mut taken, mut shared_ns) = (0, 0);
+        self.reap(|(run_ns, apart), run| {
+            if !TIMED {
+                return recorder.count(run);
             }
-        })
+            let latency_ns = completed_ns - run_ns;
+            taken += run;
+            shared_ns += run * latency_ns.min(completed_ns - looked_ns);
+            if apart {
+                recorder.complete_apart(run, latency_ns);
+            } else {
+                recorder.complete(run, latency_ns);
+            }
+        })?;
+        // One that was waited for was seen as it came.
+        if taken > 1 || want == 0 {
+            recorder.shared(shared_ns);
+        }
+        Ok(())
+    }
+
+    fn keeps_apart(&self) -> bool {
+        self.requests.keeps_apart()
     }
 
     fn finish(mut self) -> Result<Evidence, TrialError> {
@@ -339,12 +373,13 @@ fn unknown(user_data: u64) -> TrialError {
 mod tests {
     use std::{sync::mpsc, thread, time::Duration};
 
-    use harness::measure::clock::Clock;
+    use harness::measure::{clock::Clock, recorder::Schedule};
     use io_uring::{opcode, squeue::Entry};
 
     use super::*;
     use crate::engine::{
         drives::Enter,
+        nops::Nops,
         ring::{Setup, Small},
     };
 
@@ -374,6 +409,35 @@ mod tests {
         fn finish(&mut self) -> Result<Evidence, TrialError> {
             Ok(Evidence::default())
         }
+    }
+
+    /// What ops of a ring share, in the mean, when so many go into a call.
+    fn shared_ns(batch: usize) -> Option<u64> {
+        let ring = Setup::Plain.build(batch).ok()?;
+        let want = u32::try_from(batch).expect("few");
+        let fill = Fill { depth: batch, batch, want };
+        let nops = Nops::new(batch);
+        let mut work = RingWork::<_, _, true>::new(ring, Enter, nops, fill);
+        let clock = Clock::calibrate(&Root::system());
+        let schedule =
+            Schedule { start_ns: 0, end_ns: u64::MAX, slice_ns: u64::MAX };
+        let mut recorder = Recorder::new(clock, schedule, true);
+        for _ in 0..100 {
+            work.round(&mut recorder).expect("a round");
+        }
+        let kept = recorder.into_kept();
+        assert!(kept.latencies.len() >= 100);
+        Some(kept.shared_ns / kept.latencies.len())
+    }
+
+    #[test]
+    fn ops_share_a_stamp_where_several_go_into_a_call_and_only_there() {
+        let (Some(one), Some(many)) = (shared_ns(1), shared_ns(32)) else {
+            eprintln!("SKIPPED: no io_uring");
+            return;
+        };
+        assert_eq!(one, 0);
+        assert!(many > 0, "32 ops were seen complete at once");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::{
         clock::Clock,
         cost::ProcessCost,
         observer::Observer,
-        recorder::{Recorder, Schedule},
+        recorder::{Kept, Recorder, Schedule, new_histogram},
         trial::{Evidence, Outcome, Shape, Trial, TrialError},
         validity::Signals,
     },
@@ -54,6 +54,12 @@ pub trait Work {
     /// # Errors
     /// The op that failed or was wrong; it ends the trial.
     fn round(&mut self, recorder: &mut Recorder) -> Result<(), TrialError>;
+
+    /// Whether the latencies of some ops are to be kept apart as well
+    /// (`recorder.complete_apart(..)`).
+    fn keeps_apart(&self) -> bool {
+        false
+    }
 
     /// Completes what is in flight and says what was proven.
     ///
@@ -181,8 +187,7 @@ impl Drop for Passage<'_> {
 }
 
 struct ThreadResult {
-    slices: Vec<u64>,
-    latencies: Histogram<u64>,
+    kept: Kept,
     evidence: Evidence,
 }
 
@@ -287,8 +292,12 @@ fn run_thread<W: Work>(
 ) -> Result<Option<ThreadResult>, TrialError> {
     let made = pin(place).and_then(|()| {
         let timed = shape.sampled_every > 0;
-        let recorder = Recorder::prepare(place.clock, slices, timed);
-        Ok((make(place)?, recorder))
+        let mut recorder = Recorder::prepare(place.clock, slices, timed);
+        let work = make(place)?;
+        if timed && work.keeps_apart() {
+            recorder.keep_apart();
+        }
+        Ok((work, recorder))
     });
     // The receiver is read until all senders are gone, so it is still there,
     // and this one must go before the gate.
@@ -302,8 +311,7 @@ fn run_thread<W: Work>(
     drop(passage);
     check_place(place)?;
     let evidence = work.finish()?;
-    let (slices, latencies) = recorder.into_parts();
-    Ok(Some(ThreadResult { slices, latencies, evidence }))
+    Ok(Some(ThreadResult { kept: recorder.into_kept(), evidence }))
 }
 
 /// The loop around the hot loop.
@@ -408,21 +416,30 @@ fn merge(
 ) -> Result<Outcome, TrialError> {
     let mut slices = vec![0; schedule.slices()];
     let mut thread_ops = Vec::with_capacity(results.len());
-    let mut latencies = crate::measure::recorder::new_histogram();
+    let mut latencies = new_histogram();
+    let mut apart: Option<Histogram<u64>> = None;
+    let mut shared_ns = 0;
     let mut evidence = Evidence::default();
-    for result in results {
-        for (sum, ops) in slices.iter_mut().zip(&result.slices) {
+    let add = |sum: &mut Histogram<u64>, more: &Histogram<u64>| {
+        sum.add(more).map_err(|error| {
+            TrialError::setup(format!("merging histograms: {error}"))
+        })
+    };
+    for ThreadResult { kept, evidence: own } in results {
+        for (sum, ops) in slices.iter_mut().zip(&kept.slices) {
             *sum += ops;
         }
-        thread_ops.push(result.slices.iter().sum());
-        latencies.add(&result.latencies).map_err(|error| {
-            TrialError::setup(format!("merging histograms: {error}"))
-        })?;
-        evidence.absorb(result.evidence);
+        thread_ops.push(kept.slices.iter().sum());
+        add(&mut latencies, &kept.latencies)?;
+        if let Some(kept) = &kept.apart {
+            add(apart.get_or_insert_with(new_histogram), kept)?;
+        }
+        shared_ns += kept.shared_ns;
+        evidence.absorb(own);
     }
     evidence.metrics.extend(cost.metrics());
     Ok(Outcome::new(
-        trial, shape, schedule, slices, thread_ops, latencies, evidence, cost,
-        signals,
+        trial, shape, schedule, slices, thread_ops, latencies, apart,
+        shared_ns, evidence, cost, signals,
     ))
 }

@@ -16,6 +16,9 @@ const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
 /// Three significant digits bound the binning error by 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
+/// With fewer samples beyond it a quantile is chance.
+const OBSERVATIONS_BEYOND: f64 = 10.0;
+
 /// The phases of a trial on the shared clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -56,9 +59,27 @@ pub struct Recorder {
     /// Latencies are kept, and this is the window.
     recording: bool,
     histogram: Histogram<u64>,
+    /// Of some ops, their latencies once more.
+    apart: Option<Histogram<u64>>,
+    /// Sum over ops of how much earlier each may have completed.
+    shared_ns: u64,
     phase: Phase,
     schedule: Schedule,
     slices: Vec<u64>,
+}
+
+/// What a recorder has in the end.
+#[derive(Debug)]
+pub struct Kept {
+    /// Ops per slice of the window.
+    pub slices: Vec<u64>,
+    /// All latencies within it.
+    pub latencies: Histogram<u64>,
+    /// Those of ops that were to be kept apart, if any were.
+    pub apart: Option<Histogram<u64>>,
+    /// Sum over the latencies of what each may be too long by, since its op
+    /// shares the stamp of others.
+    pub shared_ns: u64,
 }
 
 impl Recorder {
@@ -78,6 +99,8 @@ impl Recorder {
             keep_latency,
             recording: false,
             histogram,
+            apart: None,
+            shared_ns: 0,
             phase: Phase::Warmup,
             schedule: Schedule { start_ns: never, end_ns: never, slice_ns: 1 },
             slices: Vec::with_capacity(slices),
@@ -90,6 +113,13 @@ impl Recorder {
             Self::prepare(clock, schedule.slices(), keep_latency);
         recorder.begin(schedule);
         recorder
+    }
+
+    /// Makes room for `complete_apart`; before the first stamp.
+    pub fn keep_apart(&mut self) {
+        let mut apart = new_histogram();
+        touch(&mut apart);
+        self.apart = Some(apart);
     }
 
     /// Sets the phases; before the first stamp.
@@ -125,6 +155,24 @@ impl Recorder {
         }
     }
 
+    /// As `complete`, of ops whose latencies are kept apart as well.
+    #[inline(always)]
+    pub fn complete_apart(&mut self, ops: u64, latency_ns: u64) {
+        self.complete(ops, latency_ns);
+        if let (true, Some(apart)) = (self.recording, &mut self.apart) {
+            apart.saturating_record_n(latency_ns.max(1), ops);
+        }
+    }
+
+    /// Ops that were recorded share the last stamp: they may have completed
+    /// earlier, by so many nanoseconds if all of them are added up.
+    #[inline(always)]
+    pub fn shared(&mut self, sum_ns: u64) {
+        if self.recording {
+            self.shared_ns = self.shared_ns.saturating_add(sum_ns);
+        }
+    }
+
     /// `ops` ops completed by the last stamp, untimed.
     #[inline(always)]
     pub fn count(&mut self, ops: u64) {
@@ -145,9 +193,14 @@ impl Recorder {
         self.phase == Phase::After
     }
 
-    /// Ops per slice of the window, and the latencies within it.
-    pub fn into_parts(self) -> (Vec<u64>, Histogram<u64>) {
-        (self.slices, self.histogram)
+    /// What came of it.
+    pub fn into_kept(self) -> Kept {
+        Kept {
+            slices: self.slices,
+            latencies: self.histogram,
+            apart: self.apart,
+            shared_ns: self.shared_ns,
+        }
     }
 
     /// Changes slice or phase; a round longer than a slice may cross several.
@@ -174,6 +227,12 @@ impl Recorder {
                 .min(self.schedule.end_ns);
         }
     }
+}
+
+/// A quantile, if at least ten samples lie beyond it.
+pub fn quantile(latencies: &Histogram<u64>, q: f64) -> Option<u64> {
+    let beyond = latencies.len() as f64 * (1.0 - q);
+    (beyond >= OBSERVATIONS_BEYOND).then(|| latencies.value_at_quantile(q))
 }
 
 /// An empty histogram with the range and precision used everywhere.
@@ -229,9 +288,9 @@ mod tests {
         assert!(!recorder.finished());
         at(&mut recorder, 1_250, 9);
         assert!(recorder.finished());
-        let (slices, latencies) = recorder.into_parts();
-        assert_eq!(slices, [3, 3, 4]);
-        assert_eq!(latencies.len(), 10);
+        let kept = recorder.into_kept();
+        assert_eq!(kept.slices, [3, 3, 4]);
+        assert_eq!(kept.latencies.len(), 10);
     }
 
     #[test]
@@ -240,9 +299,24 @@ mod tests {
         at(&mut recorder, 10, 1);
         at(&mut recorder, 5_000, 8);
         assert!(recorder.finished());
-        let (slices, latencies) = recorder.into_parts();
-        assert_eq!(slices, [0, 0, 0]);
-        assert_eq!(latencies.len(), 0);
+        let kept = recorder.into_kept();
+        assert_eq!(kept.slices, [0, 0, 0]);
+        assert_eq!(kept.latencies.len(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_apart_is_among_all_and_outside_of_the_window_nothing_is() {
+        let mut recorder = recorder(1_000, 1_200);
+        recorder.keep_apart();
+        for now_ns in [900, 1_050, 1_300] {
+            at(&mut recorder, now_ns, 2);
+            recorder.complete_apart(3, 70);
+            recorder.shared(5);
+        }
+        let kept = recorder.into_kept();
+        assert_eq!(kept.latencies.len(), 5);
+        assert_eq!(kept.apart.map(|apart| apart.len()), Some(3));
+        assert_eq!(kept.shared_ns, 5);
     }
 
     #[test]

@@ -228,7 +228,11 @@ pub struct Outcome {
     /// Latencies in the window.
     #[serde(with = "histogram_as_text")]
     pub latencies: Histogram<u64>,
-    /// Error of one stamp.
+    /// Those of ops that the load keeps apart, which are among them.
+    #[serde(skip)]
+    pub apart: Option<Histogram<u64>>,
+    /// What a latency may be too long by, in the mean: the clock's own gap,
+    /// and what ops that were seen complete together share.
     pub stamp_error_ns: u64,
     /// What was proven.
     pub evidence: Evidence,
@@ -250,10 +254,13 @@ impl Outcome {
         slices: Vec<u64>,
         thread_ops: Vec<u64>,
         latencies: Histogram<u64>,
+        apart: Option<Histogram<u64>>,
+        shared_ns: u64,
         evidence: Evidence,
         cost: ProcessCost,
         signals: Signals,
     ) -> Self {
+        let shared_ns = shared_ns.checked_div(latencies.len()).unwrap_or(0);
         Self {
             shape,
             window_ns: schedule.end_ns - schedule.start_ns,
@@ -261,7 +268,8 @@ impl Outcome {
             slices,
             thread_ops,
             latencies,
-            stamp_error_ns: trial.spec.clock.stamp_error_ns(),
+            apart,
+            stamp_error_ns: trial.spec.clock.stamp_error_ns() + shared_ns,
             evidence,
             cost,
             signals,

@@ -15,14 +15,11 @@ use crate::{
     machine::cpu_set::CpuSet,
     measure::{
         cost::Accounting,
+        recorder::quantile,
         trial::{Outcome, Reply, TrialError, TrialSpec},
     },
     suite,
 };
-
-/// A quantile is stated only where at least this many observations lie
-/// beyond it.
-const OBSERVATIONS_BEYOND: f64 = 10.0;
 
 /// Drift over the window, as a share of the median slice, from which a trial
 /// is flagged. It stays in the primary estimate.
@@ -239,10 +236,7 @@ fn fill_latency(row: &mut TrialRow, context: &Context<'_>, outcome: &Outcome) {
         row.latency_kind = None;
         return;
     }
-    let quantile = |q: f64| {
-        let beyond = latencies.len() as f64 * (1.0 - q);
-        (beyond >= OBSERVATIONS_BEYOND).then(|| latencies.value_at_quantile(q))
-    };
+    let quantile = |q| quantile(latencies, q);
     row.latency_count = Some(latencies.len());
     row.latency_sampled_every = Some(outcome.shape.sampled_every);
     row.latency_min_ns = Some(latencies.min());

@@ -102,7 +102,7 @@ table! {
         latency_max_ns: Option<u64> = "ns";
         /// Mean latency.
         latency_mean_ns: Option<f64> = "ns";
-        /// How far a latency may be off because ops share a time stamp.
+        /// What a latency may be too long by in the mean: ops that were seen complete together share a time stamp.
         latency_stamp_error_ns: Option<u64> = "ns";
         /// CPU time of the whole effect in the window, the next two included.
         cpu_ns: Option<u64> = "ns";
