@@ -10,6 +10,7 @@ use std::{fs::File, os::unix::fs::FileExt};
 use harness::{machine::Buffer, measure::trial::TrialError};
 
 use crate::{
+    blank::Sampled,
     contents::{BLOCK_BYTES, Seeded, checksum},
     random::Random,
 };
@@ -23,12 +24,14 @@ pub const FULL_CHECK_EVERY: u32 = 256;
 pub const SAMPLES_MAX: usize = 64;
 
 /// How much was checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Checked {
     /// Ops whose block address was compared.
     pub verified_ops: u64,
     /// Ops whose whole contents were compared.
     pub checksummed_ops: u64,
+    /// What was looked at of somebody else's data.
+    pub sampled: Sampled,
 }
 
 /// Checks one thread's reads.
@@ -101,7 +104,10 @@ impl Checker {
                 })?;
                 self.checked.checksummed_ops += 1;
             }
-            Kind::Foreign(samples) => samples.keep(offset, checksum(data)),
+            Kind::Foreign(samples) => {
+                samples.keep(offset, checksum(data));
+                self.checked.sampled.look(data);
+            }
         }
         Ok(())
     }

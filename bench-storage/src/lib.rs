@@ -5,10 +5,12 @@
 //! or write, `engine` the hot loops that they share, `target` what is read and
 //! written, `nvme` a namespace without the block layer, `guard` what may be
 //! written at all, `source` and `sink` how a worker sees it, `path`, `polling`,
-//! `durability` and `probe` what a row may claim and what a machine can run.
+//! `blank`, `durability` and `probe` what a row may claim and what a machine
+//! can run.
 
 pub mod addresses;
 pub mod below;
+pub mod blank;
 pub mod ceiling;
 pub mod checker;
 pub mod contents;

@@ -122,9 +122,10 @@ fn prove_storage(outcome: &mut Outcome, source: &Source) -> Option<Storage> {
 }
 
 /// States what kind of device it is, and judges whether it can have given as
-/// much.
+/// much, and whether it held anything to give.
 fn judge_device(outcome: &mut Outcome, source: &Source) {
     source.ceiling().judge(outcome);
+    source.sampled().judge(&mut outcome.evidence);
     if let Some(device) = &source.target().device {
         let medium =
             if device.is_memory_backed() { "memory" } else { "device" };

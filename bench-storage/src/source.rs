@@ -1,6 +1,11 @@
 //! The target as a worker sees it: opened, and read by streams.
 
-use std::{fs::File, io, os::fd::AsRawFd};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    sync::{Mutex, PoisonError},
+};
 
 use harness::{
     load::closed::Place,
@@ -13,6 +18,7 @@ use harness::{
 
 use crate::{
     addresses::{Addresses, Pattern, Stream},
+    blank::Sampled,
     ceiling::Ceiling,
     checker::Checker,
     load::Load,
@@ -39,6 +45,8 @@ pub struct Source {
     root: Root,
     /// What storage had read for this process beforehand.
     read_before: Option<u64>,
+    /// Of all threads that have finished.
+    sampled: Mutex<Sampled>,
 }
 
 /// A target that is read through the page cache, which holds none of it.
@@ -108,6 +116,7 @@ impl Source {
             cold: None,
             root: trial.root.clone(),
             read_before: storage_read_bytes(&trial.root),
+            sampled: Mutex::default(),
         })
     }
 
@@ -178,6 +187,11 @@ impl Source {
     /// What the trial cannot exceed.
     pub fn ceiling(&self) -> &Ceiling {
         &self.ceiling
+    }
+
+    /// What the threads that have finished saw of somebody else's data.
+    pub fn sampled(&self) -> Sampled {
+        *self.sampled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The reads of one thread out of `streams`.
@@ -261,6 +275,11 @@ impl Reads<'_> {
     pub fn finish(&mut self) -> Result<Evidence, TrialError> {
         let op_bytes = self.op_bytes();
         let checked = self.checker.finish(&self.source.second, op_bytes)?;
+        self.source
+            .sampled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(checked.sampled);
         Ok(Evidence {
             verified_ops: checked.verified_ops,
             checksummed_ops: checked.checksummed_ops,

@@ -511,6 +511,30 @@ fn an_existing_file_is_read_and_sampled() {
         // Nothing but samples can be said of somebody else's data.
         assert_eq!(outcome.evidence.verified_ops, 0, "{id}");
         assert!(outcome.evidence.checksummed_ops > 0, "{id}");
+        assert_eq!(proof(&outcome, "blank_percent"), Some("0"), "{id}");
+    }
+}
+
+#[test]
+fn a_target_that_holds_nothing_shows_on_reads_of_each_kind() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let path = directory.path().join("zeros");
+    let zeros = vec![0; usize::try_from(TARGET_BYTES).expect("small")];
+    std::fs::write(&path, zeros).expect("write");
+    File::open(&path).and_then(|file| file.sync_all()).expect("sync");
+    let session = foreign(&path);
+    let target = target_of(session.as_ref());
+    let experiment =
+        experiment("storage/ladder depth=1 op_bytes=4096 pattern=random");
+    for id in ["pread", "aio", "pread-buffered", "mmap"] {
+        let variant = variant(&experiment, id);
+        let outcome = run_on(&variant, &experiment.params, &target, 100)
+            .expect("it runs");
+        let reasons = outcome.evidence.degraded.join("; ");
+        let blank = "100 % of the sampled blocks hold nothing";
+        assert!(reasons.contains(blank), "{id}: {reasons}");
+        assert_eq!(proof(&outcome, "blank_percent"), Some("100"), "{id}");
     }
 }
 

@@ -1,6 +1,7 @@
 """What checks stand on: runs in a guest, and the rows that come back."""
 import csv
 import random
+import re
 
 # Trials that did what they were to do, whether or not a verdict may use them.
 RAN = ("ok", "nonsteady", "invalid")
@@ -54,6 +55,11 @@ class Rows:
         must(self.all, f"{directory}: no rows")
         with (directory / "metrics.csv").open(newline="") as file:
             self.metrics = list(csv.DictReader(file))
+        # An emulated drive holds nothing at first, and after a trim. That is
+        # told as it should be, and everything else about the row has to hold.
+        for row in self.all:
+            if row["status"] == "degraded" and is_only_blank(row["reasons"]):
+                row["status"] = "nonsteady"
 
     def metric(self, row, name):
         """A figure of a trial; 0 where it has none of that name."""
@@ -85,6 +91,12 @@ class Rows:
         for row in self.of(variant):
             must(row["status"] == "skipped", f"{variant}: {told(row)}")
             must(word in row["reasons"], f"{variant}: {told(row)}")
+
+
+def is_only_blank(reasons):
+    return "% of the sampled blocks hold nothing" in reasons and all(
+        re.match(r"\d+ % of the sampled blocks|drift of |jump of ", reason)
+        for reason in reasons.split(";"))
 
 
 def told(row):
