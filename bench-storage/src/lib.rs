@@ -1,5 +1,6 @@
-//! The storage suite: what it costs to read a file or device past the page
-//! cache, and to get 4 KiB onto stable storage, blocking and through io_uring.
+//! The storage suite: what it costs to read and write a file or device, to
+//! get 4 KiB onto stable storage, to move, drop and flush data, by each way
+//! that Linux offers.
 //!
 //! `experiments` asks the questions, `variants` has one file per way to read
 //! or write, `engine` the hot loops that they share, `target` what is read and
@@ -43,8 +44,8 @@ use harness::suite::Suite;
 /// The suite, for `main_for`.
 pub const SUITE: Suite = Suite {
     id: "storage",
-    about: "reading files and block devices past the page cache, and durable \
-            writes: blocking calls and io_uring",
+    about: "reads, writes, durable writes, moving, trim and flush of files and \
+            block devices: blocking calls, AIO, io_uring, NVMe passthrough",
     experiments: experiments::all,
     prepare: target::prepare,
     forecast: target::forecast,
