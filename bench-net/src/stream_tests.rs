@@ -66,7 +66,7 @@ fn a_million<F: Flow>() {
     if !testing::can_run::<F>() {
         return;
     }
-    let _alone = testing::alone();
+    let _turn = testing::beside_its_like();
     testing::with_lab(|lab| {
         let ledger = paced::<F>(&lab, MILLION).expect(F::ID);
         assert_eq!(ledger.check(), Ok(()), "{}", F::ID);
@@ -211,7 +211,7 @@ fn overrun<F: Flow>(name: &str) {
 
 #[test]
 fn what_a_full_buffer_drops_has_a_name() {
-    let _alone = testing::alone();
+    let _turn = testing::beside_its_like();
     overrun::<SocketBlocking>("socket_buffer");
     overrun::<Mmsg>("socket_buffer");
     overrun::<SocketSpin>("socket_buffer");

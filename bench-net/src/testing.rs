@@ -1,6 +1,6 @@
 //! What unit tests share.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use harness::{
     machine::{
@@ -71,10 +71,18 @@ pub(crate) fn can_run<W: Way>() -> bool {
     }
 }
 
+/// Held while a test's threads keep CPUs busy.
+static CPUS: RwLock<()> = RwLock::new(());
+
 /// Threads that spin on the same two CPUs take turns, test by test.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
+    CPUS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For a test of one thread that nothing waits for: beside others like it, and
+/// beside none that spins.
+pub(crate) fn beside_its_like() -> RwLockReadGuard<'static, ()> {
+    CPUS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a check in a child that has a lab; where this user cannot have one,

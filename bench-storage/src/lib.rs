@@ -34,6 +34,8 @@ pub mod random;
 pub mod sink;
 pub mod source;
 pub mod target;
+#[cfg(test)]
+mod testing;
 pub mod trim;
 pub mod variants;
 pub mod written;

@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_cached_and_what_is_dropped_is_not() {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR"))
-            .expect("a directory beside the source");
+        let directory = tempfile::tempdir_in(crate::testing::build_directory())
+            .expect("a directory beside this test");
         let file = File::options()
             .read(true)
             .write(true)

@@ -44,10 +44,25 @@ fn ladder(depth: u32) -> Experiment {
 }
 
 fn run(id: &str, target: &Target) -> Outcome {
+    run_for(id, target, WINDOW_MS)
+}
+
+fn run_for(id: &str, target: &Target, window_ms: u64) -> Outcome {
     // One thread: of many, one may not have begun on a busy machine.
     let experiment = ladder(1);
     let variant = variant(&experiment, id);
-    run_on(&variant, &experiment.params, target, WINDOW_MS).expect("it runs")
+    run_on(&variant, &experiment.params, target, window_ms).expect("it runs")
+}
+
+/// Whether a mapping is told to have had no faults. Ops that come in bursts,
+/// beside other load, tell that of a longer window only.
+fn tells_of_faults(first: &Outcome, id: &str, target: &Target) -> bool {
+    let told = |outcome: &Outcome| {
+        let reasons = outcome.evidence.degraded.join("; ");
+        reasons.contains("major page faults per op")
+    };
+    let longer = |times| told(&run_for(id, target, times * WINDOW_MS));
+    told(first) || longer(4) || longer(16)
 }
 
 /// Keeps a file in the page cache, whatever others ask to be dropped.
@@ -87,8 +102,11 @@ fn a_page_cache_that_cannot_be_dropped_shows_on_every_buffered_variant() {
         }
         assert_eq!(proof(&outcome, "served_by"), Some("page cache"), "{id}");
         assert!(reasons.contains("answered 100 %"), "{id}: {reasons}");
-        let faults = reasons.contains("major page faults per op");
-        assert_eq!(faults, id.starts_with("mmap"), "{id}: {reasons}");
+        if id.starts_with("mmap") {
+            assert!(tells_of_faults(&outcome, id, &target), "{id}: {reasons}");
+        } else {
+            assert!(!reasons.contains("major page faults"), "{id}: {reasons}");
+        }
     }
     drop(held);
     let outcome = run("mmap", &target);
@@ -205,7 +223,7 @@ fn cut_short(id: &str, directory: &Path) -> Result<Outcome, TrialError> {
             let file = File::options().write(true).open(&path);
             file.and_then(|f| f.set_len(4096)).expect("truncate");
         });
-        run_on(&variant, &experiment.params, &target, 1_000)
+        run_on(&variant, &experiment.params, &target, 5_000)
     })
 }
 

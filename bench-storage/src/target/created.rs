@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn without_o_tmpfile_the_name_is_gone_at_once() {
-        let directory =
-            tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("tempdir");
+        let directory = tempfile::tempdir_in(crate::testing::build_directory())
+            .expect("tempdir");
         let state = tempfile::tempdir().expect("temporary directory");
         let journal = Journal::at(state.path());
         match open_and_unlink(directory.path(), &journal) {

@@ -8,11 +8,14 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// As few blocks as a verdict may have.
+const SIX_BLOCKS: [&str; 2] = ["--blocks", "6"];
+
 /// A short run; its table goes nowhere.
 fn run(root: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bypass"));
     command
-        .args(["run", "ipc/ping-pong/futex", "op_bytes=8", "--blocks", "6"])
+        .args(["run", "ipc/ping-pong/futex", "op_bytes=8"])
         .args(["--window", "20ms", "--warmup", "20ms"])
         .args(more)
         .arg("--results")
@@ -97,7 +100,7 @@ fn a_bar_with_the_time_left_is_drawn_on_a_terminal() {
     if !can_run() {
         return;
     }
-    let said = on_terminal(run(directory.path(), &[]));
+    let said = on_terminal(run(directory.path(), &SIX_BLOCKS));
     assert!(said.contains('\x1b'), "{said:?}");
     assert!(said.contains(" %  "), "{said:?}");
     assert!(said.contains(" left  "), "{said:?}");
@@ -116,7 +119,7 @@ fn elsewhere_there_is_one_plain_line_a_block() {
     if !can_run() {
         return;
     }
-    let said = elsewhere(run(directory.path(), &[]));
+    let said = elsewhere(run(directory.path(), &SIX_BLOCKS));
     assert!(!said.contains('\x1b'), "{said:?}");
     let blocks: Vec<&str> =
         said.lines().filter(|line| line.contains(" block ")).collect();
@@ -133,9 +136,12 @@ fn the_form_can_be_chosen() {
         return;
     }
     let directory = scratch();
-    let plain = run(directory.path(), &["--progress", "plain"]);
-    assert!(!on_terminal(plain).contains('\x1b'));
-    let said = elsewhere(run(directory.path(), &["--progress", "json"]));
+    let plain = run(directory.path(), &["--smoke", "--progress", "plain"]);
+    let said = on_terminal(plain);
+    assert!(said.contains(" block "), "{said:?}");
+    assert!(!said.contains('\x1b'), "{said:?}");
+    let json = [&SIX_BLOCKS[..], &["--progress", "json"]].concat();
+    let said = elsewhere(run(directory.path(), &json));
     let blocks = said
         .lines()
         .map(|line| {
@@ -144,6 +150,6 @@ fn the_form_can_be_chosen() {
         .filter(|value| value["event"] == "block")
         .count();
     assert!(blocks >= 6, "{said}");
-    let none = elsewhere(run(directory.path(), &["--progress", "none"]));
-    assert_eq!(none, "");
+    let none = run(directory.path(), &["--smoke", "--progress", "none"]);
+    assert_eq!(elsewhere(none), "");
 }

@@ -6,6 +6,8 @@ mod support;
 use std::{
     collections::BTreeMap,
     process::Command,
+    sync::Mutex,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,8 +16,9 @@ use support::{
     FIXTURE, check_text, children_of, only_run, scratch, spawn, trials,
 };
 
-/// Kills over all runs of the test.
-const KILLS: usize = 100;
+/// So many runs at once, for they mostly wait, and kills of each.
+const AT_ONCE: u64 = 4;
+const KILLS: usize = 25;
 
 /// Where a machine is so busy that they take longer, fewer must do.
 const TIME: Duration = Duration::from_secs(60);
@@ -38,8 +41,11 @@ impl Instants {
     }
 }
 
-/// Variant by position of each whole block: the order that was carried out.
-fn orders(rows: &[TrialRow]) -> BTreeMap<(u32, u32), Vec<(String, String)>> {
+/// Variant and role by position of each whole block.
+type Orders = BTreeMap<(u32, u32), Vec<(String, String)>>;
+
+/// The order that was carried out.
+fn orders(rows: &[TrialRow]) -> Orders {
     let mut orders = BTreeMap::new();
     for row in rows {
         let (Some(block), Some(attempt)) = (row.block, row.attempt) else {
@@ -55,10 +61,25 @@ fn orders(rows: &[TrialRow]) -> BTreeMap<(u32, u32), Vec<(String, String)>> {
 
 #[test]
 fn a_hundred_random_kills_lose_nothing_that_was_synced() {
+    let reference = Mutex::new(None);
+    let kills: usize = thread::scope(|scope| {
+        let reference = &reference;
+        let lanes: Vec<_> = (0..AT_ONCE)
+            .map(|lane| scope.spawn(move || kill_often(lane, reference)))
+            .collect();
+        let kills = lanes.into_iter().map(|lane| lane.join().expect("good"));
+        kills.sum()
+    });
+    eprintln!("{kills} kills");
+    assert!(kills > 5, "{kills} kills in {TIME:?}");
+}
+
+/// Kills runs and goes on with them. The plan of each is that of the first,
+/// `reference`. Returns the kills.
+fn kill_often(lane: u64, reference: &Mutex<Option<Orders>>) -> usize {
     const OPTIONS: &[&str] = &["blocks=12", "window_ms=2", "seed=9"];
-    let mut instants = Instants(1);
+    let mut instants = Instants(lane << 32);
     let mut kills = 0;
-    let mut reference: Option<BTreeMap<_, _>> = None;
     let started = Instant::now();
     while kills < KILLS && started.elapsed() < TIME {
         let directory = scratch();
@@ -109,6 +130,7 @@ fn a_hundred_random_kills_lose_nothing_that_was_synced() {
         assert_eq!(check_text(&run), "clean");
         let mut first = orders(&trials(&run));
         first.retain(|(_, attempt), _| *attempt == 1);
+        let mut reference = reference.lock().expect("no lane has failed");
         let reference = reference.get_or_insert_with(|| first.clone());
         for (block, order) in &first {
             // Variants left out after failures shorten a block; the plan
@@ -121,8 +143,7 @@ fn a_hundred_random_kills_lose_nothing_that_was_synced() {
         }
         assert_eq!(first.len(), 12, "every block was begun once");
     }
-    eprintln!("{kills} kills");
-    assert!(kills > 5, "{kills} kills in {:?}", started.elapsed());
+    kills
 }
 
 #[test]
