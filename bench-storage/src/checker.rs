@@ -11,7 +11,8 @@ use harness::{machine::Buffer, measure::trial::TrialError};
 
 use crate::{
     blank::Sampled,
-    contents::{BLOCK_BYTES, Seeded, checksum},
+    contents::{BLOCK_BYTES, HEADER_BYTES, Seeded, checksum},
+    mapped_bytes::MappedBytes,
     random::Random,
 };
 
@@ -74,19 +75,45 @@ impl Checker {
         offset: u64,
         data: &[u8],
     ) -> Result<(), TrialError> {
+        self.look_at(offset, data)
+    }
+
+    /// The same of an op in a mapping. Where all of it is looked at, it is
+    /// copied to `room`, which is as large.
+    ///
+    /// # Errors
+    /// As `check`.
+    #[inline(always)]
+    pub fn check_mapped(
+        &mut self,
+        offset: u64,
+        bytes: MappedBytes<'_>,
+        room: &mut [u8],
+    ) -> Result<(), TrialError> {
+        self.look_at(offset, Mapped { bytes, room })
+    }
+
+    #[inline(always)]
+    fn look_at(
+        &mut self,
+        offset: u64,
+        mut data: impl Data,
+    ) -> Result<(), TrialError> {
         if let Kind::Seeded(seeded) = &self.kind {
-            let last = data.len().saturating_sub(BLOCK_BYTES);
-            let intact = seeded.header_matches(offset, data)
-                && seeded.header_matches(offset + last as u64, &data[last..]);
-            if !intact {
-                return Err(wrong_header(seeded, offset, data));
+            let last = data.bytes().saturating_sub(BLOCK_BYTES);
+            let intact = |at: usize| {
+                let head = data.head(at);
+                head.is_some_and(|h| seeded.is_head(offset + at as u64, h))
+            };
+            if !(intact(0) && intact(last)) {
+                return Err(wrong_header(seeded, offset, data.whole()));
             }
             self.checked.verified_ops += 1;
         }
         self.until_full -= 1;
         if self.until_full == 0 {
             self.until_full = FULL_CHECK_EVERY;
-            return self.check_whole(offset, data);
+            return self.check_whole(offset, data.whole());
         }
         Ok(())
     }
@@ -133,6 +160,56 @@ impl Checker {
             self.checked.checksummed_ops = samples.kept.len() as u64;
         }
         Ok(self.checked)
+    }
+}
+
+/// An op's data, in a buffer of our own or where others may write to it.
+trait Data {
+    fn bytes(&self) -> usize;
+
+    /// The 16 bytes from there on; `None` beyond the end.
+    fn head(&self, at: usize) -> Option<[u8; HEADER_BYTES]>;
+
+    /// All of it, as it is now.
+    fn whole(&mut self) -> &[u8];
+}
+
+impl Data for &[u8] {
+    #[inline(always)]
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+
+    #[inline(always)]
+    fn head(&self, at: usize) -> Option<[u8; HEADER_BYTES]> {
+        self.get(at..)?.first_chunk().copied()
+    }
+
+    #[inline(always)]
+    fn whole(&mut self) -> &[u8] {
+        self
+    }
+}
+
+struct Mapped<'a> {
+    bytes: MappedBytes<'a>,
+    room: &'a mut [u8],
+}
+
+impl Data for Mapped<'_> {
+    #[inline(always)]
+    fn bytes(&self) -> usize {
+        self.bytes.bytes()
+    }
+
+    #[inline(always)]
+    fn head(&self, at: usize) -> Option<[u8; HEADER_BYTES]> {
+        self.bytes.head(at)
+    }
+
+    #[cold]
+    fn whole(&mut self) -> &[u8] {
+        self.bytes.copy_to(self.room)
     }
 }
 

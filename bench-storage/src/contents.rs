@@ -70,10 +70,14 @@ impl Seeded {
     /// header, or what stands at the start of a sector within it.
     #[inline(always)]
     pub fn header_matches(&self, offset: u64, data: &[u8]) -> bool {
-        let Some(found) = data.first_chunk::<HEADER_BYTES>() else {
-            return false;
-        };
-        u128::from_le_bytes(*found) == self.expected_at(offset)
+        let found = data.first_chunk::<HEADER_BYTES>();
+        found.is_some_and(|head| self.is_head(offset, *head))
+    }
+
+    /// The same of 16 bytes.
+    #[inline(always)]
+    pub fn is_head(&self, offset: u64, head: [u8; HEADER_BYTES]) -> bool {
+        u128::from_le_bytes(head) == self.expected_at(offset)
     }
 
     /// The 16 bytes at `offset`, which is a multiple of 16.

@@ -23,6 +23,7 @@ pub mod extents;
 pub mod flushing;
 pub mod guard;
 pub mod load;
+pub mod mapped_bytes;
 pub mod mixed;
 pub mod moving;
 pub mod nvme;

@@ -22,6 +22,7 @@ use crate::{
     ceiling::Ceiling,
     checker::Checker,
     load::Load,
+    mapped_bytes::MappedBytes,
     page_cache::{self, Range},
     target::{self, Access, Contents, Target},
 };
@@ -266,6 +267,20 @@ impl Reads<'_> {
         data: &[u8],
     ) -> Result<(), TrialError> {
         self.checker.check(offset, data)
+    }
+
+    /// The same of an op in a mapping, with room to copy it to.
+    ///
+    /// # Errors
+    /// As `check`.
+    #[inline(always)]
+    pub fn check_mapped(
+        &mut self,
+        offset: u64,
+        bytes: MappedBytes<'_>,
+        room: &mut [u8],
+    ) -> Result<(), TrialError> {
+        self.checker.check_mapped(offset, bytes, room)
     }
 
     /// Does the checks that remain.

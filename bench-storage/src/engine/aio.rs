@@ -15,7 +15,7 @@ use harness::{
     },
 };
 
-use super::aio_calls::{Context, Event, Request};
+use super::aio_calls::{Context, Event, Request, Requests};
 use crate::{
     contents::BLOCK_BYTES,
     source::{Reads, Source},
@@ -35,7 +35,7 @@ pub struct AioReads<'a> {
     buffer: Buffer,
     reads: Reads<'a>,
     op_bytes: usize,
-    requests: Box<[Request]>,
+    requests: Requests,
     offsets: Box<[u64]>,
     submitted_ns: Box<[u64]>,
     free: Vec<usize>,
@@ -105,9 +105,7 @@ impl<'a> AioReads<'a> {
             self.submitted_ns[slot] = now_ns;
             let offset = self.reads.next_offset();
             self.offsets[slot] = offset;
-            let request = &mut self.requests[slot];
-            request.set_offset(offset);
-            self.queue.push(std::ptr::from_mut(request));
+            self.queue.push(self.requests.at_offset(slot, offset));
             self.calls.ops += 1;
         }
     }

@@ -1,7 +1,7 @@
 //! The three system calls of Linux's older asynchronous I/O; io_setup(2),
 //! io_submit(2), io_getevents(2). The C library has no wrappers for them.
 
-use std::io;
+use std::{io, ptr::NonNull};
 
 /// `aio_context_t`.
 type ContextId = libc::c_ulong;
@@ -58,11 +58,53 @@ impl Request {
             event_fd: 0,
         }
     }
+}
 
-    /// Sets where it reads.
+/// Requests that stay in one place, and are reached by pointers alone: a
+/// reference to any of them would, by Rust's rules, end the pointers to the
+/// others that wait to be submitted.
+#[derive(Debug)]
+pub struct Requests(NonNull<[Request]>);
+
+impl Requests {
+    /// How many there are.
     #[inline(always)]
-    pub fn set_offset(&mut self, offset: u64) {
-        self.offset = offset.cast_signed();
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sets where a slot's request reads, and gives it as `submit` wants it.
+    ///
+    /// # Panics
+    /// There is no such slot.
+    #[inline(always)]
+    pub fn at_offset(&mut self, slot: usize, offset: u64) -> *mut Request {
+        assert!(slot < self.len(), "a slot that there is");
+        // SAFETY: below their number, so within the allocation.
+        let request = unsafe { self.0.cast::<Request>().as_ptr().add(slot) };
+        // SAFETY: live and aligned, as all are until the end; the kernel has
+        // copied what it was given, and writes to none that is free.
+        unsafe { (&raw mut (*request).offset).write(offset.cast_signed()) };
+        request
+    }
+}
+
+impl FromIterator<Request> for Requests {
+    fn from_iter<I: IntoIterator<Item = Request>>(requests: I) -> Self {
+        let requests: Box<[Request]> = requests.into_iter().collect();
+        Self(NonNull::from(Box::leak(requests)))
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        // SAFETY: they come from a box that was leaked, and end here only.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 

@@ -1,6 +1,6 @@
 //! One thread, one op: a page is touched, and the fault brings it.
 
-use std::{ptr, sync::Arc};
+use std::sync::Arc;
 
 use harness::{
     load::closed::{Place, Work},
@@ -9,11 +9,11 @@ use harness::{
         trial::{Calls, Evidence, TrialError},
     },
 };
-use memmap2::{Advice, Mmap, UncheckedAdvice};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::{cold::Cold, sigbus};
 use crate::{
-    contents::BLOCK_BYTES,
+    mapped_bytes::MappedBytes,
     source::{Reads, Source},
 };
 
@@ -28,7 +28,7 @@ pub enum Fault {
 
 /// A target in this process's address space.
 #[derive(Clone, Debug)]
-pub struct Mapped(Arc<Mmap>);
+pub struct Mapped(Arc<MmapRaw>);
 
 impl Mapped {
     /// Maps all of it, without read ahead.
@@ -44,14 +44,10 @@ impl Mapped {
         };
         let bytes = usize::try_from(source.target().bytes)
             .map_err(|error| TrialError::setup(error.to_string()))?;
-        // SAFETY: a target is a file that the run made and nobody else can
-        // open, or one that the user was told must not change meanwhile. What
-        // is read of it is bytes that are compared and never trusted; when it
-        // is cut short, the process gets SIGBUS and the trial is an error.
-        let map = unsafe {
-            memmap2::MmapOptions::new().len(bytes).map(source.file(0))
-        }
-        .map_err(|error| failed("mmap", error))?;
+        let map = MmapOptions::new()
+            .len(bytes)
+            .map_raw_read_only(source.file(0))
+            .map_err(|error| failed("mmap", error))?;
         map.advise(Advice::Random).map_err(|error| failed("madvise", error))?;
         sigbus::tell_faults_of(&map)
             .map_err(|error| failed("sigaction", error))?;
@@ -66,6 +62,8 @@ pub struct MappedReads<'a> {
     fault: Fault,
     op_bytes: usize,
     reads: Reads<'a>,
+    /// For what the check copies.
+    room: Box<[u8]>,
     cold: Option<Cold<'a>>,
     calls: Calls,
 }
@@ -88,6 +86,7 @@ impl<'a> MappedReads<'a> {
             map: map.clone(),
             fault,
             op_bytes: reads.op_bytes(),
+            room: vec![0; reads.op_bytes()].into_boxed_slice(),
             reads,
             cold,
             calls: Calls::default(),
@@ -108,13 +107,8 @@ impl<'a> MappedReads<'a> {
                 self.failed("madvise(MADV_POPULATE_READ)", &e, start)
             })?;
         }
-        for block in
-            self.map.0[start..start + self.op_bytes].chunks(BLOCK_BYTES)
-        {
-            // SAFETY: the reference is to a byte of the mapping. Volatile, so
-            // that the access is made here, between the stamps.
-            unsafe { ptr::read_volatile(&raw const block[0]) };
-        }
+        // Volatile, so that the access is made here, between the stamps.
+        MappedBytes::of(&self.map.0, start, self.op_bytes).touch();
         Ok(())
     }
 
@@ -168,8 +162,8 @@ impl Work for MappedReads<'_> {
         let submitted_ns = recorder.stamp_ns();
         self.fault(start)?;
         let completed_ns = recorder.stamp_ns();
-        let data = &self.map.0[start..start + self.op_bytes];
-        self.reads.check(offset, data)?;
+        let data = MappedBytes::of(&self.map.0, start, self.op_bytes);
+        self.reads.check_mapped(offset, data, &mut self.room)?;
         recorder.complete(1, completed_ns - submitted_ns);
         if self.cold.as_mut().is_some_and(Cold::is_pass_over) {
             self.drop_part()?;

@@ -12,6 +12,8 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+use memmap2::MmapRaw;
+
 use crate::contents::BLOCK_BYTES;
 
 /// Where the mapping starts and how long it is. A worker has one.
@@ -25,7 +27,7 @@ static TOLD: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// What sigaction(2) said.
-pub fn tell_faults_of(mapping: &[u8]) -> io::Result<()> {
+pub fn tell_faults_of(mapping: &MmapRaw) -> io::Result<()> {
     START.store(mapping.as_ptr().addr(), Ordering::Relaxed);
     BYTES.store(mapping.len(), Ordering::Relaxed);
     // SAFETY: all-zero is a valid value of this plain C structure.

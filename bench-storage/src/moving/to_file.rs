@@ -14,7 +14,7 @@ use harness::measure::trial::{Evidence, TrialError};
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::{Destination, Step, route::Route};
-use crate::checker::Checker;
+use crate::{checker::Checker, mapped_bytes::MappedBytes};
 
 /// The second part of the file.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct ToFile {
     /// Where the mapping starts in the file.
     start: u64,
     checker: Checker,
+    /// For what the check copies.
+    room: Box<[u8]>,
 }
 
 impl ToFile {
@@ -52,7 +54,8 @@ impl ToFile {
             .map_raw_read_only(&file)
             .map_err(|error| failed("mapping", error))?;
         let checker = route.checker();
-        Ok(Self { file, map, start: range.offset, checker })
+        let room = vec![0; route.load().op_bytes].into_boxed_slice();
+        Ok(Self { file, map, start: range.offset, checker, room })
     }
 }
 
@@ -68,17 +71,8 @@ impl Destination for ToFile {
         let place = step.to.unwrap_or_default().wrapping_sub(self.start);
         // A place in the mapping, whose length is a `usize`.
         let place = usize::try_from(place).unwrap_or(usize::MAX);
-        assert!(
-            place.saturating_add(step.bytes) <= self.map.len(),
-            "chunks go to the mapped part only"
-        );
-        // SAFETY: asserted to lie in the mapping. Only this thread writes to
-        // the file, by system calls, and none is under way while the slice
-        // lives; the bytes are compared and never trusted.
-        let data = unsafe {
-            std::slice::from_raw_parts(self.map.as_ptr().add(place), step.bytes)
-        };
-        self.checker.check(step.from, data)
+        let data = MappedBytes::of(&self.map, place, step.bytes);
+        self.checker.check_mapped(step.from, data, &mut self.room)
     }
 
     fn finish(self) -> Result<Evidence, TrialError> {
