@@ -2,7 +2,10 @@
 
 use harness::{
     machine::{Cpu, Root, Topology},
-    measure::trial::{ExtraMetric, Outcome},
+    measure::{
+        trial::{ExtraMetric, Outcome},
+        validity::Signals,
+    },
 };
 
 use crate::source::Source;
@@ -43,9 +46,7 @@ pub fn judge_direct(outcome: &mut Outcome, source: &Source) {
 
 /// States which thread did what a ring always hands to workers.
 pub fn state_io_wq(outcome: &mut Outcome) {
-    let threads = outcome.signals.io_wq_threads;
-    let word = io_wq_word(&Root::system(), threads);
-    outcome.evidence.prove("io_wq", word);
+    outcome.evidence.prove("io_wq", io_wq_word(&outcome.signals));
 }
 
 /// States where commands went that were passed through: there is no page cache
@@ -310,14 +311,12 @@ pub fn judge_io_wq(outcome: &mut Outcome) {
     ));
 }
 
-/// How many workers were seen. Where the kernel does not tell how long a thread
-/// ran (CONFIG_SCHED_INFO), none is.
-fn io_wq_word(root: &Root, threads: usize) -> String {
-    let told = root.read("proc/thread-self/schedstat").is_some();
-    match threads {
-        0 if told => "no".to_owned(),
+/// How many workers were seen.
+fn io_wq_word(signals: &Signals) -> String {
+    match signals.io_wq_threads {
+        0 if signals.threads_told => "no".to_owned(),
         0 => "unknown".to_owned(),
-        _ => format!("{threads} threads"),
+        threads => format!("{threads} threads"),
     }
 }
 
@@ -329,13 +328,16 @@ pub fn state_fsync(outcome: &mut Outcome) {
     // Either may have been missed: a worker that has ended is not counted any
     // more, and little time is less than the kernel's unit.
     let word = match (signals.io_wq_threads, signals.io_wq_cpu_ns) {
-        (0, 0) => "no worker seen",
+        (0, 0) if signals.threads_told => "no worker seen",
+        (0, 0) => "unknown",
         _ => "io-wq",
     };
+    let workers = match (signals.io_wq_threads, signals.threads_told) {
+        (0, false) => "unknown".to_owned(),
+        (threads, _) => format!("{threads} threads"),
+    };
     outcome.evidence.prove("fsync", word);
-    outcome
-        .evidence
-        .prove("io_wq", format!("{} threads", signals.io_wq_threads));
+    outcome.evidence.prove("io_wq", workers);
 }
 
 /// States whether the SQPOLL thread shares a core with the thread that it
@@ -357,6 +359,10 @@ pub fn state_poller_core(outcome: &mut Outcome, root: &Root, cpus: &[Cpu]) {
 /// States whether the SQPOLL thread was awake throughout.
 pub fn judge_poller(outcome: &mut Outcome, shared: bool) {
     let signals = &outcome.signals;
+    if signals.sqpoll_cpu_ns == 0 && !signals.threads_told {
+        outcome.evidence.prove("sqpoll_awake_percent", "unknown");
+        return;
+    }
     let share = signals.sqpoll_cpu_ns as f64 / signals.seen_ns.max(1) as f64;
     outcome
         .evidence
@@ -389,13 +395,16 @@ mod tests {
 
     #[test]
     fn no_worker_is_seen_where_the_kernel_does_not_tell() {
-        let tree = tempfile::tempdir().expect("temporary directory");
-        let root = Root::at(tree.path());
-        assert_eq!(io_wq_word(&root, 0), "unknown");
-        let thread = tree.path().join("proc/thread-self");
-        std::fs::create_dir_all(&thread).expect("directories");
-        std::fs::write(thread.join("schedstat"), "1 2 3\n").expect("write");
-        assert_eq!(io_wq_word(&root, 0), "no");
-        assert_eq!(io_wq_word(&root, 2), "2 threads");
+        let word = |threads_told, io_wq_threads| {
+            io_wq_word(&Signals {
+                threads_told,
+                io_wq_threads,
+                ..Signals::default()
+            })
+        };
+        assert_eq!(word(false, 0), "unknown");
+        assert_eq!(word(true, 0), "no");
+        assert_eq!(word(true, 2), "2 threads");
+        assert_eq!(word(false, 2), "2 threads");
     }
 }

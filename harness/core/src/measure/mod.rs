@@ -8,5 +8,6 @@ mod interrupts;
 mod kernel_threads;
 pub mod observer;
 pub mod recorder;
+mod tasks;
 pub mod trial;
 pub mod validity;

@@ -12,6 +12,7 @@ use super::{
     counters::{Counters, Counts},
     interrupts::{Interrupts, elsewhere_percent, interrupts},
     kernel_threads::{KernelThread, kernel_threads},
+    tasks::{Task, TaskKind, all_told, tasks},
     trial::Trial,
     validity::Signals,
 };
@@ -43,20 +44,6 @@ struct Look {
     throttle_events: Option<u64>,
     frequency_min_khz: Option<u64>,
     storage_read_bytes: Option<u64>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Task {
-    kind: TaskKind,
-    ran_ns: u64,
-    waited_ns: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TaskKind {
-    Own,
-    IoWq,
-    SqPoll,
 }
 
 /// Sums over used CPUs from `/proc/stat`.
@@ -227,6 +214,7 @@ impl Observer {
                 closed.storage_read_bytes,
                 before.storage_read_bytes,
             ),
+            threads_told: all_told(&closed.tasks),
             io_wq_threads: closed
                 .tasks
                 .values()
@@ -281,8 +269,8 @@ impl Observer {
                 **tid != own_pid && task.kind != TaskKind::IoWq
             })
             .filter_map(|(tid, task)| {
-                let before = self.opened.tasks.get(tid)?.waited_ns;
-                Some(task.waited_ns.saturating_sub(before))
+                let before = self.opened.tasks.get(tid)?.waited_ns?;
+                Some(task.waited_ns?.saturating_sub(before))
             })
             .max()
     }
@@ -318,33 +306,6 @@ fn exact_process_cpu_ns(root: &Root) -> u64 {
         let _ = name.parse().ok().and_then(thread_cpu_ns);
     }
     process_cpu_ns()
-}
-
-/// All threads of this process: their CPU time, and from proc(5)'s `schedstat`
-/// the time spent waiting on a run queue. Its time spent running is as old as
-/// the last tick.
-fn tasks(root: &Root) -> BTreeMap<u32, Task> {
-    let directory = "proc/self/task";
-    root.entries(directory)
-        .iter()
-        .filter_map(|name| {
-            let tid = name.parse().ok()?;
-            let comm = root.read(format!("{directory}/{name}/comm"))?;
-            let stat = root.read(format!("{directory}/{name}/schedstat"))?;
-            let mut fields = stat.split_whitespace();
-            let ran_ns = fields.next()?.parse().ok()?;
-            let ran_ns = thread_cpu_ns(tid).unwrap_or(ran_ns);
-            let waited_ns = fields.next()?.parse().ok()?;
-            let kind = if comm.starts_with("iou-wrk") {
-                TaskKind::IoWq
-            } else if comm.starts_with("iou-sqp") {
-                TaskKind::SqPoll
-            } else {
-                TaskKind::Own
-            };
-            Some((tid, Task { kind, ran_ns, waited_ns }))
-        })
-        .collect()
 }
 
 /// proc(5): user nice system idle iowait irq softirq steal, in ticks of

@@ -64,6 +64,9 @@ pub struct Signals {
     pub frequency_min_khz: Option<u64>,
     /// Bytes that the process made storage read.
     pub storage_read_bytes: Option<u64>,
+    /// Whether the name of each thread could be read; where not, any may be
+    /// one of the kernel's, and the next three are too low.
+    pub threads_told: bool,
     /// io-wq worker threads present after the window.
     pub io_wq_threads: usize,
     /// Their CPU time.
