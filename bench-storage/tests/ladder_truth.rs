@@ -265,10 +265,11 @@ fn inner_mapping_cut_short() {
     panic!("survived: {result:?}");
 }
 
+/// Enough for a small ring, and not for the buffers of any experiment.
+const LIMIT_BYTES: u64 = 64 << 10;
+
 #[test]
 fn registered_buffers_above_the_locked_memory_limit_are_refused_by_the_probe() {
-    /// Enough for a small ring, and not for the buffers of any experiment.
-    const LIMIT_BYTES: u64 = 64 << 10;
     /// Nobody, who has no right to lock more than the limit.
     const NOBODY: u32 = 65_534;
     if io_uring::IoUring::new(2).is_err() {
@@ -342,7 +343,12 @@ fn inner_small_memlock() {
         // Which of the two it is, the kernel's version decides.
         let named = ["registering 4194304 bytes", "making a ring"];
         assert!(named.iter().any(|n| text.contains(n)), "{id}: {text}");
+        // ENOMEM it is in either case. EAGAIN is the word of mmap(2) for
+        // MAP_LOCKED, which nothing here asks for.
         assert!(text.contains("(os error 12)"), "{id}: {text}");
+        let limit = format!("RLIMIT_MEMLOCK is {LIMIT_BYTES} bytes");
+        assert!(text.contains(&limit), "{id}: {text}");
+        assert!(text.contains("`ulimit -l unlimited`"), "{id}: {text}");
     }
     // What registers no memory still can.
     let probe = variant(&ladder, "uring-files").probe;

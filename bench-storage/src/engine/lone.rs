@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::fd::AsRawFd, ptr::NonNull};
 
-use harness::measure::trial::TrialError;
+use harness::{measure::trial::TrialError, uring::probe::with_remedy};
 use io_uring::{EnterFlags, cqueue, types::Fixed};
 
 use super::{
@@ -30,6 +30,7 @@ impl<E: Entries> Lone<E> {
     /// No ring, or a registration was refused.
     pub fn new(file: File) -> Result<Self, TrialError> {
         let mut ring = SETUP.build_of(1).map_err(|error| {
+            let error = with_remedy(&error);
             TrialError::setup(format!("making a ring ({SETUP:?}): {error}"))
         })?;
         let registered = Registered { ring: true, file: true, buffers: false };

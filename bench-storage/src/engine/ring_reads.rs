@@ -6,6 +6,7 @@ use std::{io, os::fd::AsRawFd, ptr::NonNull};
 use harness::{
     load::closed::Place,
     measure::trial::{Evidence, TrialError},
+    uring::probe::with_remedy,
 };
 use io_uring::{
     opcode,
@@ -144,6 +145,7 @@ pub(crate) fn register<E: Entries>(
     (start, bytes): (NonNull<u8>, usize),
 ) -> Result<(), TrialError> {
     let refused = |what: &str, error: io::Error| {
+        let error = with_remedy(&error);
         TrialError::setup(format!("registering {what} with the ring: {error}"))
     };
     if registered.ring {

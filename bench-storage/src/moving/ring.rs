@@ -4,7 +4,10 @@
 
 use std::{io, os::fd::AsRawFd};
 
-use harness::{measure::trial::TrialError, uring::Setup};
+use harness::{
+    measure::trial::TrialError,
+    uring::{Setup, probe::with_remedy},
+};
 use io_uring::{
     EnterFlags, opcode,
     squeue::{Entry, Flags},
@@ -36,6 +39,7 @@ impl RingSplice {
     pub fn new(bytes: usize) -> Result<Self, TrialError> {
         let setup = Setup::SingleIssuer;
         let ring = setup.build(2).map_err(|error| {
+            let error = with_remedy(&error);
             TrialError::setup(format!("making a ring ({setup:?}): {error}"))
         })?;
         Ok(Self { ring, pipe: Pipe::new(bytes)? })

@@ -40,6 +40,7 @@ use std::io;
 use harness::{
     load::closed,
     measure::trial::{Outcome, Trial, TrialError},
+    uring::probe::with_remedy,
 };
 
 use crate::{
@@ -121,5 +122,6 @@ fn fill(shape: &harness::measure::trial::Shape) -> Fill {
 }
 
 fn no_ring(setup: Setup, error: &io::Error) -> TrialError {
+    let error = with_remedy(error);
     TrialError::setup(format!("making a ring ({setup:?}): {error}"))
 }

@@ -155,6 +155,18 @@ pub fn register_ring_fd<E: Entries>(ring: &mut Ring<E>) -> Result<(), Lack> {
     })
 }
 
+/// An error of a ring, or of what is registered with one, as a trial tells it:
+/// a probe may have found more memory than was left for the trial.
+pub fn with_remedy(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => format!(
+            "{error}: RLIMIT_MEMLOCK is {}, more with {MORE_LOCKED_MEMORY}",
+            memlock_text()
+        ),
+        _ => error.to_string(),
+    }
+}
+
 /// The limit of locked memory, in words.
 pub fn memlock_text() -> String {
     match memlock_limit_bytes() {
