@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{fs::File, os::unix::fs::FileExt, path::Path};
+use std::{fs::File, os::unix::fs::FileExt, path::Path, process::Command};
 
 use bench_storage::{
     SUITE,
@@ -15,6 +15,7 @@ use bench_storage::{
         to_file::ToFile,
         to_socket::ToSocket,
     },
+    target::prepare_sized,
 };
 use harness::{
     load::closed::{Place, Work},
@@ -22,12 +23,17 @@ use harness::{
         recorder::{Recorder, Schedule},
         trial::{Evidence, Outcome, Trial, TrialError},
     },
-    suite::{Availability, Experiment, ProbeRequest, Session},
+    suite::{Experiment, Session},
 };
 use support::{
-    alone, cpus, created, experiment, foreign_file, patiently, proof,
-    real_directory, request, skip, trial,
+    TARGET_BYTES, alone, available, cpus, created, experiment, foreign_file,
+    loops::LoopDevice,
+    mounts::{in_a_namespace, mount},
+    patiently, proof, real_directory, request, skip, trial, variant,
 };
+
+/// Above the least that mkfs.btrfs takes; nearly all of it stays a hole.
+const IMAGE_BYTES: u64 = 512 << 20;
 
 const TO_FILE: &str =
     "storage/move-64k depth=1 op_bytes=65536 pattern=sequential to=file";
@@ -59,30 +65,78 @@ fn every_way_moves_every_chunk_and_proves_it() {
             continue;
         }
         for variant in &experiment.variants {
-            let probe = ProbeRequest {
-                params: &experiment.params,
-                cpus: &cpus(2),
-                target: &target,
-            };
-            if let Availability::Unavailable { reason, .. } =
-                (variant.probe)(&probe)
-            {
-                skip(&format!("{}: {reason}", variant.id));
-                continue;
+            if let Some(outcome) = moved(&experiment, variant.id, &target) {
+                check(&experiment, variant.id, &outcome);
             }
-            // A window may pass on a busy machine before a chunk is through.
-            let outcome = patiently(50, |ms| {
-                let params = &experiment.params;
-                let mut trial = trial(params, target.clone(), cpus(2), ms);
-                trial.spec.warmup_ns = ms * 1_000_000;
-                (variant.worker)(&trial)
-            });
-            let outcome = outcome.unwrap_or_else(|e| {
-                panic!("{} {}: {e}", experiment.key(), variant.id)
-            });
-            check(&experiment, variant.id, &outcome);
         }
     }
+}
+
+/// A trial of one way, or a loud skip where it cannot run.
+fn moved(
+    experiment: &Experiment,
+    id: &str,
+    target: &serde_json::Value,
+) -> Option<Outcome> {
+    let variant = variant(experiment, id);
+    if !available(experiment, &variant, target) {
+        return None;
+    }
+    // A window may pass on a busy machine before a chunk is through.
+    let outcome = patiently(50, |ms| {
+        let params = &experiment.params;
+        let mut trial = trial(params, target.clone(), cpus(2), ms);
+        trial.spec.warmup_ns = ms * 1_000_000;
+        (variant.worker)(&trial)
+    });
+    Some(outcome.unwrap_or_else(|e| panic!("{} {id}: {e}", experiment.key())))
+}
+
+/// Of a file that shares extents it would be a lie that anything was moved.
+#[test]
+fn extents_that_are_shared_show_on_the_row_needs_root() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let image = directory.path().join("image");
+    let file = File::create(&image).expect("an image");
+    file.set_len(IMAGE_BYTES).expect("a hole");
+    let made = Command::new("mkfs.btrfs").arg("-q").arg(&image).output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        skip("no mkfs.btrfs here");
+        return;
+    }
+    let device = match LoopDevice::attach(&image) {
+        Ok(device) => device,
+        Err(error) => {
+            skip(&format!("no loop device: {error}"));
+            return;
+        }
+    };
+    in_a_namespace(|| {
+        let place = directory.path().join("mounted");
+        std::fs::create_dir(&place).expect("a mount point");
+        if let Err(error) = mount(&device.node, &place, "btrfs", 0, "") {
+            skip(&format!("btrfs on {}: {error}", device.node.display()));
+            return;
+        }
+        let mut request = request(None, &place);
+        request.experiments = vec![TO_FILE.to_owned()];
+        let session = prepare_sized(&request, TARGET_BYTES).expect("room");
+        let target = own(session.as_ref());
+        // What is shared by one trial must not show on the next.
+        for (id, shares) in [
+            ("read-write", "no"),
+            ("copy-file-range", "yes"),
+            ("read-write", "no"),
+        ] {
+            let experiment = experiment(TO_FILE);
+            let Some(outcome) = moved(&experiment, id, &target) else {
+                continue;
+            };
+            assert_eq!(proof(&outcome, "reflink"), Some(shares), "{id}");
+            assert!(outcome.evidence.verified_ops >= outcome.ops(), "{id}");
+        }
+    });
 }
 
 fn check(experiment: &Experiment, id: &str, outcome: &Outcome) {
