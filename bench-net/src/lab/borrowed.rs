@@ -30,6 +30,23 @@ const PAUSE: Duration = Duration::from_millis(5);
 const SET_DOWN: &str = "if nothing needs it: `ip address flush dev NAME; ip \
      link set NAME down`. Interfaces that are up are never touched";
 
+/// Looks at both once more, from where they are: a worker is told their names
+/// by whoever starts it, and much may have changed since the session began.
+///
+/// # Errors
+/// What is in the way.
+pub(super) fn vet(
+    outside: &mut Netlink,
+    names: &[String; 2],
+) -> Result<(), LabError> {
+    for name in names {
+        wait_for(outside, name)?;
+        check(&Root::system(), name)?;
+        ask(name)?;
+    }
+    Ok(())
+}
+
 /// Moves both from where `outside` was opened into these namespaces.
 pub(super) fn take(
     outside: &mut Netlink,

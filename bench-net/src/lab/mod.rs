@@ -237,6 +237,9 @@ impl Lab {
     pub fn new(spec: &LabSpec, wire: &Wire) -> Result<Self, LabError> {
         // In the namespace that interfaces are taken from.
         let mut outside = Netlink::open()?;
+        if let Wire::Interfaces(names) = wire {
+            borrowed::vet(&mut outside, names)?;
+        }
         let namespace_a = namespace::acquire_rights()?;
         let version = ip_version()?;
         check_mtu(spec, version)?;

@@ -247,6 +247,26 @@ fn a_name_that_is_taken_is_named() {
     });
 }
 
+/// The specification of a worker may name anything: what has no device goes
+/// with the namespace that it is moved to.
+#[test]
+fn what_would_not_come_back_is_never_taken() {
+    in_child(|| {
+        let own = namespace::acquire_rights()?;
+        let mut netlink = Netlink::open()?;
+        let ends = Side::both().map(Side::end);
+        link::create(&mut netlink, &LabSpec::default(), ends, own.as_fd())?;
+        let names = Side::both().map(|side| side.veth().to_owned());
+        let wire = Wire::Interfaces(names.clone());
+        let error = Lab::new(&LabSpec::default(), &wire).expect_err("lent");
+        assert!(matches!(error, LabError::NotLent { .. }), "{error}");
+        for name in names {
+            link::look(&mut netlink, &name)?;
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn nothing_is_left_of_it() {
     let said = child::run(|| match new() {

@@ -201,6 +201,7 @@ fn what_cannot_be_compared_is_named_with_its_reason() {
             }
             if row.variant == "uring" {
                 row.op_bytes = Some(8192);
+                row.bytes = row.ops.map(|ops| ops * 8192);
             }
             row.cpu_accounting = Some(results::schema::CpuAccounting::Unknown);
         })
@@ -404,8 +405,12 @@ fn a_row_that_contradicts_itself_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let one = |seed| sessions(seed, 0, |_| 1.0).sessions(1);
     let a = one(1).write(root.path());
-    let alterations: [fn(&mut TrialRow); 2] =
-        [|row| row.ops_per_s = Some(1e300), |row| row.window_ns = Some(0)];
+    let alterations: [fn(&mut TrialRow); 4] = [
+        |row| row.ops_per_s = Some(1e300),
+        |row| row.window_ns = Some(0),
+        |row| (row.op_bytes, row.bytes) = (Some(4096), Some(7)),
+        |row| row.latency_p99_ns = Some(1),
+    ];
     for alter in alterations {
         let b = one(2).alter(alter).write(root.path());
         let error = compare(std::slice::from_ref(&a), &[b], None).unwrap_err();
@@ -413,6 +418,13 @@ fn a_row_that_contradicts_itself_is_refused() {
         let message = error.to_string();
         assert!(message.contains("trial 1 contradicts itself"), "{message}");
     }
+    // Its rows under what another run says of its machine.
+    let mut file = RunFile::read(&a).unwrap();
+    file.run_id = "another".to_owned();
+    file.write(&a).unwrap();
+    let message = compare(&[a], &[one(2).write(root.path())], None);
+    let message = message.unwrap_err().to_string();
+    assert!(message.contains("run.json of \"another\""), "{message}");
 }
 
 #[test]

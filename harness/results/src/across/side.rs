@@ -206,7 +206,14 @@ impl Run {
         let mut spans = BTreeMap::new();
         for row in read_trials(directory)? {
             let row = row?;
-            if let Some(what) = contradictions(&row).into_iter().next() {
+            let strange = (row.run_id != file.run_id).then(|| {
+                format!(
+                    "it is of {:?}, run.json of {:?}",
+                    row.run_id, file.run_id
+                )
+            });
+            let what = strange.into_iter().chain(contradictions(&row)).next();
+            if let Some(what) = what {
                 return Err(AcrossError::Contradiction {
                     directory: directory.to_path_buf(),
                     trial: row.trial,

@@ -262,7 +262,8 @@ impl RowChecks {
     }
 }
 
-/// Rates of a row that do not follow from its integers.
+/// What in a row does not follow from the rest of it: rates from integers, and
+/// the order of its latencies.
 pub fn contradictions(row: &TrialRow) -> Vec<String> {
     let ops = row.ops.map(|ops| ops as f64);
     let window = row.window_ns.map(|ns| ns as f64);
@@ -272,22 +273,51 @@ pub fn contradictions(row: &TrialRow) -> Vec<String> {
         ("cpu_per_op_ns", row.cpu_per_op_ns, ratio(cpu, ops)),
         ("busy_cpus", row.busy_cpus, ratio(cpu, window)),
     ];
-    rates
+    let rates = rates.into_iter().filter_map(|(column, found, expected)| {
+        let found = found?;
+        match expected {
+            Some(expected) if near(found, expected) => None,
+            Some(expected) => Some(format!(
+                "column {column} holds {found}, its integers give {expected}"
+            )),
+            None => Some(format!(
+                "column {column} holds {found} without its integers"
+            )),
+        }
+    });
+    rates.chain(other_bytes(row)).chain(disorder(row)).collect()
+}
+
+fn other_bytes(row: &TrialRow) -> Option<String> {
+    let (ops, op_bytes, bytes) = (row.ops?, row.op_bytes?, row.bytes?);
+    (ops.checked_mul(op_bytes) != Some(bytes)).then(|| {
+        format!(
+            "column bytes holds {bytes}, and {ops} ops move {op_bytes} each"
+        )
+    })
+}
+
+/// The first latency that is below one before it.
+fn disorder(row: &TrialRow) -> Option<String> {
+    let ascending = [
+        ("latency_min_ns", row.latency_min_ns),
+        ("latency_p50_ns", row.latency_p50_ns),
+        ("latency_p90_ns", row.latency_p90_ns),
+        ("latency_p99_ns", row.latency_p99_ns),
+        ("latency_p999_ns", row.latency_p999_ns),
+        ("latency_p9999_ns", row.latency_p9999_ns),
+        ("latency_max_ns", row.latency_max_ns),
+    ];
+    let told: Vec<(&str, u64)> = ascending
         .into_iter()
-        .filter_map(|(column, found, expected)| {
-            let found = found?;
-            match expected {
-                Some(expected) if near(found, expected) => None,
-                Some(expected) => Some(format!(
-                    "column {column} holds {found}, its integers give \
-                     {expected}"
-                )),
-                None => Some(format!(
-                    "column {column} holds {found} without its integers"
-                )),
-            }
-        })
-        .collect()
+        .filter_map(|(column, value)| Some((column, value?)))
+        .collect();
+    told.windows(2).find_map(|pair| match pair {
+        [(before, low), (column, high)] if high < low => Some(format!(
+            "column {column} holds {high}, less than the {low} of {before}"
+        )),
+        _ => None,
+    })
 }
 
 fn ratio(numerator: Option<f64>, divisor: Option<f64>) -> Option<f64> {
