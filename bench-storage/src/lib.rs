@@ -6,7 +6,7 @@
 //! or write, `engine` the hot loops that they share, `target` what is read and
 //! written, `nvme` a namespace without the block layer, `guard` what may be
 //! written at all, `source` and `sink` how a worker sees it, `path`, `polling`,
-//! `blank`, `durability` and `probe` what a row may claim and what a machine
+//! `blank`, `medium`, `durability` and `probe` what a row may claim and what a machine
 //! can run.
 
 pub mod addresses;
@@ -24,6 +24,7 @@ pub mod flushing;
 pub mod guard;
 pub mod load;
 pub mod mapped_bytes;
+pub mod medium;
 pub mod mixed;
 pub mod moving;
 pub mod nvme;

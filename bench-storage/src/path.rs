@@ -8,7 +8,7 @@ use harness::{
     },
 };
 
-use crate::source::Source;
+use crate::{medium::Medium, source::Source};
 
 /// Below this share of its bytes from storage, a trial is not called direct.
 /// The rest is room for what the kernel may round, not for a page cache.
@@ -127,11 +127,8 @@ fn prove_storage(outcome: &mut Outcome, source: &Source) -> Option<Storage> {
 fn judge_device(outcome: &mut Outcome, source: &Source) {
     source.ceiling().judge(outcome);
     source.sampled().judge(&mut outcome.evidence);
-    if let Some(device) = &source.target().device {
-        let medium =
-            if device.is_memory_backed() { "memory" } else { "device" };
-        outcome.evidence.prove("medium", medium);
-    }
+    let medium = Medium::of(source.root(), source.target().device.as_ref());
+    outcome.evidence.prove("medium", medium);
 }
 
 /// Why the device did not answer all of it.

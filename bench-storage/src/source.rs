@@ -163,6 +163,11 @@ impl Source {
         &self.target
     }
 
+    /// The machine that it is on.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
     /// The file that this thread reads.
     pub fn file(&self, thread: usize) -> &File {
         &self.files[thread % self.files.len()]

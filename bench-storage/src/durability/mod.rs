@@ -12,7 +12,7 @@
 mod device;
 
 use harness::{
-    machine::{Root, devices::BlockKind},
+    machine::Root,
     measure::trial::{Evidence, Outcome},
 };
 
@@ -21,7 +21,9 @@ use device::Cache;
 use crate::{
     below::{Counts, Seen, counts, seen},
     ceiling::judge_links,
-    extents, mixed,
+    extents,
+    medium::{Medium, loop_at_bottom},
+    mixed,
     sink::Sink,
     target::Target,
 };
@@ -71,6 +73,7 @@ impl Watch {
             bytes: 0.0,
             means: Means::Sync,
             seen: seen(&self.before, &after),
+            medium: Medium::of(&self.root, target.device.as_ref()),
         };
         let enough = SHARE_MIN * flushes as f64;
         if case.seen.flushes.is_some_and(|asked| asked >= enough) {
@@ -93,6 +96,7 @@ impl Watch {
             bytes: sink.written() as f64 * sink.load().op_bytes as f64,
             means,
             seen: seen(&self.before, &after),
+            medium: Medium::of(&self.root, target.device.as_ref()),
         };
         case.state(&mut outcome.evidence);
         state_extents(&mut outcome.evidence, sink);
@@ -112,12 +116,8 @@ impl Watch {
 pub fn state_cache(outcome: &mut Outcome, target: &Target) -> Cache {
     let cache = Cache::of(target.device.as_ref());
     outcome.evidence.prove("write_cache", cache.word());
-    if let Some(device) = &target.device {
-        let word = device.is_memory_backed();
-        outcome
-            .evidence
-            .prove("medium", if word { "memory" } else { "device" });
-    }
+    let medium = Medium::of(&Root::system(), target.device.as_ref());
+    outcome.evidence.prove("medium", medium);
     cache
 }
 
@@ -142,6 +142,7 @@ struct Case<'a> {
     bytes: f64,
     means: Means,
     seen: Seen,
+    medium: Medium,
 }
 
 impl Case<'_> {
@@ -152,6 +153,7 @@ impl Case<'_> {
         evidence.prove("preconditioned", "written once");
         let cache = Cache::of(self.target.device.as_ref());
         evidence.prove("write_cache", cache.word());
+        evidence.prove("medium", self.medium);
         let options = self.mount_options();
         if !options.is_empty() {
             evidence.prove("mount_options", options.join(","));
@@ -164,7 +166,7 @@ impl Case<'_> {
             }
             return;
         }
-        self.state_medium(evidence);
+        self.judge_medium(evidence);
         self.state_flushes(cache, evidence);
         self.state_bytes(evidence);
     }
@@ -178,33 +180,24 @@ impl Case<'_> {
 
     /// A device that keeps its blocks in memory, or in a file of unknown
     /// whereabouts, makes nothing durable.
-    fn state_medium(&self, evidence: &mut Evidence) {
-        let Some(device) = &self.target.device else {
-            evidence.prove("medium", "unknown");
-            return;
-        };
-        let homeless = device
-            .bottom()
-            .into_iter()
-            .find(|leaf| leaf.kind == BlockKind::Loop);
-        let word = if device.is_memory_backed() {
-            evidence.degraded.push(format!(
+    fn judge_medium(&self, evidence: &mut Evidence) {
+        let Some(device) = &self.target.device else { return };
+        match self.medium {
+            Medium::Memory => evidence.degraded.push(format!(
                 "{} keeps its blocks in memory: nothing is durable there",
                 device.name
-            ));
-            "memory"
-        } else if let Some(homeless) = homeless {
-            evidence.degraded.push(format!(
-                "the file behind {} lies on no known device (tmpfs, a network \
-                 or an overlay): whether anything is durable there cannot be \
-                 told",
-                homeless.name
-            ));
-            "unknown"
-        } else {
-            "device"
-        };
-        evidence.prove("medium", word);
+            )),
+            Medium::Unknown => {
+                let homeless = loop_at_bottom(device).unwrap_or(device);
+                evidence.degraded.push(format!(
+                    "the file behind {} lies on no known device (a network or \
+                     an overlay): whether anything is durable there cannot be \
+                     told",
+                    homeless.name
+                ));
+            }
+            Medium::Device => {}
+        }
     }
 
     fn state_flushes(&self, cache: Cache, evidence: &mut Evidence) {
@@ -369,6 +362,10 @@ mod tests {
 
     /// What is stated of 1,000 direct writes of one writer.
     fn stated(target: &Target, means: Means, flushes: Option<f64>) -> Evidence {
+    fn medium(target: &Target) -> Medium {
+        Medium::of(&Root::at("/nonexistent"), target.device.as_ref())
+    }
+
         stated_of(target, means, flushes, 1.0)
     }
 
@@ -392,6 +389,7 @@ mod tests {
             },
         };
         let mut evidence = Evidence::default();
+            medium: medium(target),
         case.state(&mut evidence);
         evidence
     }
@@ -501,3 +499,4 @@ mod tests {
         assert!(evidence.degraded[0].contains("only 10 %"));
     }
 }
+            medium: medium(&target),

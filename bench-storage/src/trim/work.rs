@@ -19,6 +19,7 @@ use crate::{
     addresses::Addresses,
     below,
     contents::BLOCK_BYTES,
+    medium::Medium,
     sink::Sink,
     target::Target,
     written::{Part, Writes},
@@ -117,11 +118,8 @@ impl Ground {
     /// discard what was dropped; `counted` where the block layer counts that.
     pub fn judge(&self, outcome: &mut Outcome, counted: bool) {
         let target = self.sink.target();
-        if let Some(device) = &target.device {
-            let word = device.is_memory_backed();
-            let word = if word { "memory" } else { "device" };
-            outcome.evidence.prove("medium", word);
-        }
+        let medium = Medium::of(&self.root, target.device.as_ref());
+        outcome.evidence.prove("medium", medium);
         let after = discarded(&self.root, target).filter(|_| counted);
         let (Some(before), Some(after)) = (self.discarded_bytes, after) else {
             outcome.evidence.prove("device_discarded_percent", "unknown");
