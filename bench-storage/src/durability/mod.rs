@@ -222,11 +222,13 @@ impl Case<'_> {
     }
 
     /// iomap writes a block with RWF_DSYNC straight through the cache of a
-    /// device that can, and then no flush follows (fs/iomap/direct-io.c).
+    /// device that can, and then no flush follows (fs/iomap/direct-io.c). On a
+    /// device without a file system both are sent (block/fops.c).
     fn by_fua(&self) -> bool {
         let device = self.target.device.as_ref();
         self.means == Means::Dsync
             && self.direct
+            && self.target.filesystem.is_some()
             && device.and_then(|device| device.fua) == Some(true)
     }
 
@@ -360,12 +362,12 @@ mod tests {
         }
     }
 
-    /// What is stated of 1,000 direct writes of one writer.
-    fn stated(target: &Target, means: Means, flushes: Option<f64>) -> Evidence {
     fn medium(target: &Target) -> Medium {
         Medium::of(&Root::at("/nonexistent"), target.device.as_ref())
     }
 
+    /// What is stated of 1,000 direct writes of one writer.
+    fn stated(target: &Target, means: Means, flushes: Option<f64>) -> Evidence {
         stated_of(target, means, flushes, 1.0)
     }
 
@@ -387,9 +389,9 @@ mod tests {
                 bytes_written: Some(4_096_000.0),
                 ..Seen::default()
             },
+            medium: medium(target),
         };
         let mut evidence = Evidence::default();
-            medium: medium(target),
         case.state(&mut evidence);
         evidence
     }
@@ -445,6 +447,10 @@ mod tests {
         assert_eq!(dsync.degraded, [""; 0]);
         let sync = stated(&target, Means::Sync, Some(0.0));
         assert_eq!(sync.degraded.len(), 1, "fdatasync always flushes");
+        let device = Target { filesystem: None, ..target };
+        let dsync = stated(&device, Means::Dsync, Some(0.0));
+        assert_eq!(word(&dsync, "flush"), Some("missing"));
+        assert_eq!(dsync.degraded.len(), 1, "so does a device itself");
     }
 
     #[test]
@@ -493,10 +499,10 @@ mod tests {
                 bytes_written: Some(409_600.0),
                 ..Seen::default()
             },
+            medium: medium(&target),
         };
         let mut evidence = Evidence::default();
         case.state(&mut evidence);
         assert!(evidence.degraded[0].contains("only 10 %"));
     }
 }
-            medium: medium(&target),
