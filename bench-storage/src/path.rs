@@ -8,7 +8,11 @@ use harness::{
     },
 };
 
-use crate::{medium::Medium, source::Source};
+use crate::{
+    medium::Medium,
+    polling::{Interrupts, Raised},
+    source::Source,
+};
 
 /// Below this share of its bytes from storage, a trial is not called direct.
 /// The rest is room for what the kernel may round, not for a page cache.
@@ -158,27 +162,37 @@ const MAJOR_FAULTS_PER_OP_MIN: f64 = 0.8;
 /// many times per op, most of them did not.
 const SLEEPS_PER_POLLED_OP_MAX: f64 = 0.5;
 
-/// States whether RWF_HIPRI was polled for, or ignored as a device without
-/// poll queues does without a word.
-pub fn judge_hipri(outcome: &mut Outcome, source: &Source) {
+/// States whether RWF_HIPRI was polled for, or ignored without a word, as it is
+/// by a device without poll queues and by kernels that have the change of Linux
+/// 5.19.
+pub fn judge_hipri(
+    outcome: &mut Outcome,
+    source: &Source,
+    interrupts: &Interrupts<'_>,
+) {
     let device = source.target().device.as_ref();
     let has_queues = device.and_then(|device| device.io_poll);
     let sleeps = prove_sleeps(outcome);
-    let word = match (has_queues, sleeps) {
-        (Some(false), _) => {
+    let raised = interrupts.raised(outcome);
+    let word = match (has_queues, sleeps, raised) {
+        (Some(false), ..) => {
             outcome.evidence.degraded.push(
                 "RWF_HIPRI was ignored: the device has no poll queues".into(),
             );
             "ignored"
         }
-        (_, Some(sleeps)) if sleeps > SLEEPS_PER_POLLED_OP_MAX => {
+        (_, Some(sleeps), _) if sleeps > SLEEPS_PER_POLLED_OP_MAX => {
             outcome.evidence.degraded.push(format!(
                 "RWF_HIPRI was ignored: a read slept {sleeps:.2} times, as it \
                  does until an interrupt wakes it"
             ));
             "ignored"
         }
-        (Some(true), Some(_)) => "yes",
+        (.., Raised::Many(_)) => {
+            outcome.evidence.degraded.extend(raised.reason());
+            "ignored"
+        }
+        (Some(true), Some(_), Raised::Few) => "yes",
         _ => "unknown",
     };
     outcome.evidence.prove("polled", word);

@@ -22,6 +22,7 @@ use bench_storage::{
     },
     load::Load,
     path,
+    polling::Interrupts,
     source::Source,
     target::{Access, Contents, Target, prepare_sized},
 };
@@ -353,15 +354,36 @@ fn polling_of_which_nothing_is_seen_is_unknown() {
     let clean = measured(&pread, &mut trial).expect("it runs");
     let load = Load::of(&trial).expect("good parameters");
     let source = Source::open(&trial, load).expect("our own file");
-    for (switches, word) in [
-        (None, "unknown"),
-        (Some(0), "yes"),
-        (Some(2 * clean.ops()), "ignored"),
+    let tree = tempfile::tempdir().expect("temporary directory");
+    let root = Root::at(tree.path());
+    std::fs::create_dir(tree.path().join("proc")).expect("proc");
+    let raise = |interrupts: u64| {
+        let text = format!("CPU0\n 24: {interrupts} PCI-MSIX nvme99q1\n");
+        std::fs::write(tree.path().join("proc/interrupts"), text).expect("it");
+    };
+    let told = Target { interrupts: vec!["nvme99q".to_owned()], ..target };
+    let untold = Target { interrupts: Vec::new(), ..told.clone() };
+    let ops = clean.evidence.calls.expect("counted").ops;
+    for (switches, target, interrupts, word) in [
+        (None, &told, 0, "unknown"),
+        // A plain read in which nothing was seen to be polled.
+        (Some(0), &untold, 0, "unknown"),
+        (Some(0), &told, 0, "yes"),
+        (Some(0), &told, ops, "ignored"),
+        (Some(10 * clean.ops()), &told, 0, "ignored"),
     ] {
         let mut outcome = clean.clone();
         outcome.signals.switches_voluntary = switches;
-        path::judge_hipri(&mut outcome, &source);
-        assert_eq!(proof(&outcome, "polled"), Some(word), "{switches:?}");
+        outcome.signals.seen_ns = outcome.window_ns;
+        raise(0);
+        let before = Interrupts::count(&root, target);
+        raise(interrupts);
+        path::judge_hipri(&mut outcome, &source, &before);
+        let what = format!("{switches:?} {interrupts}");
+        assert_eq!(proof(&outcome, "polled"), Some(word), "{what}");
+        let mut outcome = clean.clone();
+        before.judge(&mut outcome, Setup::Polled);
+        assert!(proof(&outcome, "sleeps_per_op").is_some(), "{what}");
     }
 }
 

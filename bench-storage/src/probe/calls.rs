@@ -2,7 +2,10 @@
 
 use std::{fs::File, io};
 
-use harness::suite::{Availability, ProbeRequest};
+use harness::{
+    machine::{Root, kernel_version},
+    suite::{Availability, ProbeRequest},
+};
 use memmap2::{Advice, MmapOptions};
 
 use super::{no_poll_queues, target_of, whole_sectors};
@@ -19,9 +22,21 @@ pub fn blocking(request: &ProbeRequest<'_>) -> Availability {
     whole_sectors(request).unwrap_or(Availability::Available)
 }
 
-/// A device that can be polled. Nothing else says so: the flag is ignored
-/// where it cannot be served.
+/// From this version on the kernel does not poll for a call that waits: commit
+/// 9650b453a3d4, "block: ignore RWF_HIPRI hint for sync dio". Some older kernels
+/// of distributions have it too (RHEL 9.1); their rows tell.
+const HIPRI_IGNORED_SINCE: (u32, u32) = (5, 19);
+
+/// A kernel that still polls for a call that waits, and a device that can be
+/// polled. Nothing else says so: the flag is ignored where it cannot be served.
 pub fn hipri(request: &ProbeRequest<'_>) -> Availability {
+    if kernel_version(&Root::system()) >= Some(HIPRI_IGNORED_SINCE) {
+        return Availability::unavailable(
+            "since Linux 5.19 the kernel ignores RWF_HIPRI on calls that wait",
+            "`uring-iopoll`, which is how a program polls today; Linux 5.18 \
+             or earlier polls in such calls too",
+        );
+    }
     match target_of(request).and_then(|target| target.device) {
         Some(device) if device.io_poll == Some(false) => {
             no_poll_queues(&device)

@@ -80,10 +80,7 @@ fn entered_ring(
     })?;
     path::judge_direct(&mut outcome, &source);
     path::judge_io_wq(&mut outcome);
-    interrupts.judge(&mut outcome, setup.polls());
-    if setup.polls() {
-        path::judge_sleeps(&mut outcome, setup == Setup::Hybrid);
-    }
+    interrupts.judge(&mut outcome, setup);
     Ok(outcome)
 }
 

@@ -44,6 +44,6 @@ pub(super) fn commands(
     })?;
     path::state_passthrough(&mut outcome, &source);
     path::judge_io_wq(&mut outcome);
-    interrupts.judge(&mut outcome, setup.polls());
+    interrupts.judge(&mut outcome, setup);
     Ok(outcome)
 }

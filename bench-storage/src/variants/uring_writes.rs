@@ -90,7 +90,7 @@ fn passed_through(trial: &Trial) -> Result<Outcome, TrialError> {
     })?;
     durability::state_passed_through(&mut outcome, &sink);
     path::judge_io_wq(&mut outcome);
-    interrupts.judge(&mut outcome, setup.polls());
+    interrupts.judge(&mut outcome, setup);
     Ok(outcome)
 }
 
@@ -111,7 +111,7 @@ fn entered(
     })?;
     watch.judge(&mut outcome, &sink, Means::Nothing);
     path::judge_io_wq(&mut outcome);
-    interrupts.judge(&mut outcome, setup.polls());
+    interrupts.judge(&mut outcome, setup);
     Ok(outcome)
 }
 

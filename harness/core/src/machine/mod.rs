@@ -32,7 +32,7 @@ pub use devices::{
 };
 pub use environment::{
     Difference, Environment, IrqAccounting, differences, fingerprint,
-    machine_id8,
+    kernel_version, machine_id8,
 };
 pub use limits::Limits;
 pub use placement::{

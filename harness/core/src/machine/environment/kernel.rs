@@ -256,6 +256,11 @@ fn accounting_in_config(config: &str) -> Option<IrqAccounting> {
     }
 }
 
+/// Major and minor number of the running kernel.
+pub fn kernel_version(root: &Root) -> Option<(u32, u32)> {
+    version(&root.read_word("proc/sys/kernel/osrelease")?)
+}
+
 /// Major and minor number of `6.18.44-generic`.
 pub(in crate::machine) fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());

@@ -21,7 +21,7 @@ pub use compare::{
 pub use frequency::Frequency;
 pub use identity::machine_id8;
 pub(super) use kernel::performance_parameters;
-pub use kernel::{IrqAccounting, irq_accounting};
+pub use kernel::{IrqAccounting, irq_accounting, kernel_version};
 pub(super) use kernel::{kernel_configuration, version};
 pub use virtualization::{Container, Virtualization};
 
