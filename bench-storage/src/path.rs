@@ -97,8 +97,11 @@ pub fn judge_mapped(outcome: &mut Outcome, source: &Source) {
     judge_cold(outcome, source);
     // They are what is measured and no disturbance.
     outcome.signals.major_faults_are_ops = true;
-    let Some(seen) = SeenOps::of(outcome) else { return };
-    let Some(faults) = outcome.signals.faults_major else { return };
+    let counted = SeenOps::of(outcome).zip(outcome.signals.faults_major);
+    let Some((seen, faults)) = counted else {
+        outcome.evidence.prove("major_faults_per_op", "unknown");
+        return;
+    };
     let per_op = faults as f64 / seen.expected;
     outcome.evidence.metrics.push(ExtraMetric {
         name: "major_faults_per_op".to_owned(),
@@ -292,8 +295,11 @@ struct SeenOps {
 }
 
 impl SeenOps {
-    /// `None` when there were none.
+    /// `None` when there were none, or too little was seen.
     fn of(outcome: &Outcome) -> Option<Self> {
+        if !was_looked_at(outcome) {
+            return None;
+        }
         let seen = outcome.signals.seen_ns as f64 / outcome.window_ns as f64;
         let expected = outcome.ops() as f64 * seen;
         let peak = outcome.slices.iter().copied().max().unwrap_or(0) as f64;
@@ -301,6 +307,13 @@ impl SeenOps {
         let least = outcome.ops() as f64 * seen.min(1.0);
         (expected > 0.0).then_some(Self { expected, least, missed })
     }
+}
+
+/// Whether the looks before and after lie at least half a window apart. On a
+/// busy machine they may not, and a rate is then what was counted divided by
+/// next to nothing.
+fn was_looked_at(outcome: &Outcome) -> bool {
+    2 * outcome.signals.seen_ns >= outcome.window_ns
 }
 
 /// States whether io_uring handed requests to worker threads. Such a trial
@@ -369,12 +382,18 @@ pub fn state_poller_core(outcome: &mut Outcome, root: &Root, cpus: &[Cpu]) {
 
 /// States whether the SQPOLL thread was awake throughout.
 pub fn judge_poller(outcome: &mut Outcome, shared: bool) {
+    if !was_looked_at(outcome) {
+        outcome.evidence.prove("sqpoll_awake_percent", "unknown");
+        return;
+    }
     let signals = &outcome.signals;
     if signals.sqpoll_cpu_ns == 0 && !signals.threads_told {
         outcome.evidence.prove("sqpoll_awake_percent", "unknown");
         return;
     }
     let share = signals.sqpoll_cpu_ns as f64 / signals.seen_ns.max(1) as f64;
+    // The looks at the thread are not taken in the same instant as the clock.
+    let share = share.min(1.0);
     outcome
         .evidence
         .prove("sqpoll_awake_percent", format!("{:.0}", 100.0 * share));

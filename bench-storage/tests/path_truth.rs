@@ -306,6 +306,8 @@ fn signals_of_kernel_threads_become_findings() {
     assert!(reasons.contains("2 io-wq worker threads"), "{reasons}");
     assert!(reasons.contains("40 % of the CPU time"), "{reasons}");
 
+    let mut clean = clean;
+    clean.signals.seen_ns = clean.window_ns;
     let with_poller = |percent: u64, shared: bool| {
         let mut outcome = clean.clone();
         let seen_ns = outcome.signals.seen_ns;
@@ -319,6 +321,18 @@ fn signals_of_kernel_threads_become_findings() {
     let asleep = with_poller(10, false);
     let reasons = asleep.evidence.degraded.join("; ");
     assert!(reasons.contains("SQPOLL thread ran 10 %"), "{reasons}");
+    let awake = with_poller(103, false);
+    assert_eq!(proof(&awake, "sqpoll_awake_percent"), Some("100"));
+    let mut unseen = clean.clone();
+    unseen.signals.seen_ns = clean.window_ns / 100;
+    unseen.signals.sqpoll_cpu_ns = clean.window_ns;
+    unseen.signals.switches_voluntary = Some(clean.ops());
+    path::judge_poller(&mut unseen, false);
+    path::judge_sleeps(&mut unseen, true);
+    for key in ["sqpoll_awake_percent", "sleeps_per_op"] {
+        assert_eq!(proof(&unseen, key), Some("unknown"));
+    }
+    assert_eq!(unseen.evidence.degraded, [""; 0]);
 
     let with_sleeps = |switches: Option<u64>, hybrid: bool| {
         let mut outcome = clean.clone();
@@ -421,21 +435,30 @@ fn a_poller_that_fell_asleep_degrades_its_row() {
     let registered = Registered { ring: false, file: true, buffers: true };
     // It looks for a millisecond or two, and has 50 of them.
     let setup = Setup::Poller { cpu, idle_ms: 1 };
-    let outcome = patiently(WINDOW_MS, |length_ms| {
-        trial.spec.window_ns = length_ms * 1_000_000;
-        closed::run(&trial, shape, |place| {
-            let mut ring = setup.build(shape.depth).expect("a ring");
-            let reads =
-                RingReads::new(&mut ring, registered, &source, place, 1)?;
-            let poller = Poller::new(cpu, false, Root::system());
-            let (depth, batch) = (shape.depth, shape.batch);
-            let fill = Fill { depth, batch, want: 1 };
-            let work = RingWork::<_, _, true>::new(ring, poller, reads, fill);
-            Ok(Paused(work))
-        })
-    });
-    let mut outcome = outcome.expect("it runs");
-    path::judge_poller(&mut outcome, false);
+    let mut run = || {
+        let outcome = patiently(WINDOW_MS, |length_ms| {
+            trial.spec.window_ns = length_ms * 1_000_000;
+            closed::run(&trial, shape, |place| {
+                let mut ring = setup.build(shape.depth).expect("a ring");
+                let reads =
+                    RingReads::new(&mut ring, registered, &source, place, 1)?;
+                let poller = Poller::new(cpu, false, Root::system());
+                let (depth, batch) = (shape.depth, shape.batch);
+                let fill = Fill { depth, batch, want: 1 };
+                let work =
+                    RingWork::<_, _, true>::new(ring, poller, reads, fill);
+                Ok(Paused(work))
+            })
+        });
+        let mut outcome = outcome.expect("it runs");
+        path::judge_poller(&mut outcome, false);
+        outcome
+    };
+    let looked_at = |outcome: &Outcome| {
+        proof(outcome, "sqpoll_awake_percent") != Some("unknown")
+    };
+    let outcome = (0..10).map(|_| run()).find(looked_at);
+    let outcome = outcome.expect("a trial that was looked at");
     let reasons = outcome.evidence.degraded.join("; ");
     assert!(reasons.contains("the SQPOLL thread ran"), "{reasons}");
     let wakeups = proof(&outcome, "sqpoll_wakeups").expect("counted");
