@@ -31,10 +31,6 @@ pub const TO: &str = "to";
 /// writes; none where it is missing.
 pub const READ_PERCENT: &str = "read_percent";
 
-/// NOPs per submission where no parameter says so: fio's `t/io_uring` has the
-/// same default, and more gains nothing.
-const NOP_BATCH: usize = 32;
-
 /// Ops per submission at most, where no parameter says so, as a share of the
 /// depth. Submitting all that has come back in one call costs the least CPU
 /// time, but the ops then go in and come back in lockstep, and the device
@@ -94,7 +90,7 @@ impl Load {
         }
         let batch = match params.get(BATCH) {
             Some(_) => count(params, BATCH)?,
-            None => depth.div_ceil(BATCHES_OF_DEPTH),
+            None => usual_batch(depth),
         };
         if batch == 0 || batch > depth {
             return Err(format!("{BATCH}={batch} is not in 1..={depth}"));
@@ -156,20 +152,29 @@ impl Load {
     }
 }
 
-/// The shape of a NOP trial, which moves no bytes and needs no pattern.
+/// The shape of a NOP trial, which moves no bytes and needs no pattern. Its
+/// batch is that of the rings that it bounds.
 ///
 /// # Errors
 /// The depth is missing: a mistake in the suite.
 pub fn nop_shape(trial: &Trial) -> Result<Shape, TrialError> {
-    let params = &trial.spec.params;
-    let depth = trial.count(DEPTH)?.max(1);
+    nop_shape_of(&trial.spec.params, trial.cpus().len())
+        .map_err(TrialError::setup)
+}
+
+fn nop_shape_of(params: &Params, cpus: usize) -> Result<Shape, String> {
+    let depth = count(params, DEPTH)?.max(1);
     let batch = match params.get(BATCH) {
-        Some(_) => trial.count(BATCH)?.max(1),
-        None => NOP_BATCH,
+        Some(_) => count(params, BATCH)?.max(1),
+        None => usual_batch(depth),
     };
-    let threads = if per_cpu(params) { trial.cpus().len() } else { 1 };
+    let threads = if per_cpu(params) { cpus } else { 1 };
     let batch = batch.min(depth);
     Ok(Shape { threads, depth, batch, op_bytes: 0, sampled_every: 1 })
+}
+
+fn usual_batch(depth: usize) -> usize {
+    depth.div_ceil(BATCHES_OF_DEPTH)
 }
 
 fn per_cpu(params: &Params) -> bool {
@@ -212,6 +217,17 @@ mod tests {
         assert_eq!(batch(params(4096, 9)), 2);
         assert_eq!(batch(params(4096, 32)), 4);
         assert_eq!(batch(params(4096, 32).with(BATCH, 32)), 32);
+    }
+
+    #[test]
+    fn nops_go_in_as_the_rings_do_that_they_bound() {
+        let no_batch = [1, 8, 32, 256].map(|depth| params(4096, depth));
+        let batch = params(4096, 32).with(BATCH, 8);
+        for params in no_batch.into_iter().chain([batch]) {
+            let load = Load::from_params(&params, 1).expect("good");
+            let nops = nop_shape_of(&params, 1).expect("good");
+            assert_eq!(nops.batch, load.ring_shape().batch, "{params}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub const ID: &str = "nop";
 /// No ring moves data faster than it moves nothing.
 pub const NOP: Variant = Variant {
     id: ID,
-    about: "io_uring NOPs at the same depth: the ring's own ceiling",
+    about: "io_uring NOPs at the same depth and batch: the ring's own ceiling",
     role: Role::Bound,
     bound: None,
     spinning: true,
