@@ -48,6 +48,15 @@ fn advise(fd: RawFd, range: Range, advice: i32) -> io::Result<()> {
     }
 }
 
+/// Whether the kernel says of a description that it is O_DIRECT; fcntl(2),
+/// F_GETFL.
+pub fn is_passed_by(file: &File) -> bool {
+    // SAFETY: the descriptor is open while `file` lives; F_GETFL takes no
+    // argument and touches no memory.
+    let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_DIRECT != 0
+}
+
 /// `struct cachestat_range` of linux/mman.h.
 #[repr(C)]
 struct RawRange {
@@ -95,11 +104,29 @@ pub fn cached_share(file: &File, range: Range) -> Option<f64> {
     (status == 0).then(|| stat.cached as f64 / pages as f64)
 }
 
+/// The share that `left` bytes are of those that were moved. A slow device
+/// moves a small part of the target only; nothing is moved twice before all of
+/// it was.
+pub fn left_of(moved: f64, target: f64, left: f64) -> f64 {
+    (left / moved.min(target).max(1.0)).clamp(0.0, 1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
+
+    #[test]
+    fn what_a_slow_device_left_in_the_page_cache_shows() {
+        const GIB: f64 = (1_u64 << 30) as f64;
+        // 30 MB of 1 GiB, all of which stay.
+        assert_eq!(left_of(30e6, GIB, 30e6), 1.0);
+        assert_eq!(left_of(30e6, GIB, -1e6), 0.0, "more was there before");
+        // Three times round, and the last time half of it stayed.
+        assert_eq!(left_of(3.0 * GIB, GIB, GIB / 2.0), 0.5);
+        assert_eq!(left_of(0.0, GIB, 0.0), 0.0);
+    }
 
     #[test]
     fn what_is_written_is_cached_and_what_is_dropped_is_not() {

@@ -10,6 +10,7 @@ use harness::{
 
 use crate::{
     medium::Medium,
+    page_cache,
     polling::{Interrupts, Raised},
     source::Source,
 };
@@ -246,20 +247,13 @@ pub fn judge_uncached(outcome: &mut Outcome, source: &Source) {
     let read = ops as f64 * outcome.shape.op_bytes as f64;
     let target = source.target().bytes as f64;
     let before = source.cached_before().unwrap_or(0.0);
-    let left = left_of(read, target, (share - before) * target);
+    let left = page_cache::left_of(read, target, (share - before) * target);
     if left > 1.0 - STORAGE_SHARE_MIN {
         outcome.evidence.degraded.push(format!(
             "RWF_DONTCACHE left {:.0} % of what was read in the page cache",
             100.0 * left
         ));
     }
-}
-
-/// The share that `left` bytes are of those that were read. A slow device
-/// brings a small part of the target only; nothing is read twice before all of
-/// it was.
-fn left_of(read: f64, target: f64, left: f64) -> f64 {
-    (left / read.min(target).max(1.0)).clamp(0.0, 1.0)
 }
 
 /// What storage read of the bytes that ops brought.
@@ -411,17 +405,6 @@ pub fn judge_poller(outcome: &mut Outcome, shared: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_slow_device_left_in_the_page_cache_shows() {
-        const GIB: f64 = (1_u64 << 30) as f64;
-        // 30 MB of 1 GiB, all of which stay.
-        assert_eq!(left_of(30e6, GIB, 30e6), 1.0);
-        assert_eq!(left_of(30e6, GIB, -1e6), 0.0, "more was there before");
-        // Three times round, and the last time half of it stayed.
-        assert_eq!(left_of(3.0 * GIB, GIB, GIB / 2.0), 0.5);
-        assert_eq!(left_of(0.0, GIB, 0.0), 0.0);
-    }
 
     #[test]
     fn no_worker_is_seen_where_the_kernel_does_not_tell() {

@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -20,6 +20,7 @@ use harness::{
 use crate::{
     addresses::{Addresses, Pattern, Stream},
     load::{Load, O_DIRECT},
+    page_cache::{self, Range},
     target::{self, Target},
     written::{Author, Part, Writes},
 };
@@ -42,7 +43,15 @@ pub struct Sink {
     target: Target,
     load: Load,
     layout: Layout,
-    direct: bool,
+    /// Whether writes are to go past the page cache.
+    wants_direct: bool,
+    /// Whether they are made to: not in a test of what shows when they are not.
+    opens_direct: bool,
+    /// Whether some description is not O_DIRECT, as the kernel says.
+    is_buffered: AtomicBool,
+    /// The largest share of the target that a writer found in the page cache
+    /// when it had finished.
+    cached: Mutex<Option<f64>>,
     run_id: u64,
     trial: u64,
     seed: u64,
@@ -90,7 +99,10 @@ impl Sink {
             target,
             load,
             layout,
-            direct,
+            wants_direct: direct,
+            opens_direct: direct,
+            is_buffered: AtomicBool::new(false),
+            cached: Mutex::default(),
             run_id: trial.spec.run_id,
             trial: trial.spec.trial,
             seed: trial.spec.seed,
@@ -109,9 +121,38 @@ impl Sink {
         &self.target
     }
 
-    /// Whether writes go past the page cache.
+    /// Whether writes are to go past the page cache.
+    pub fn wants_direct(&self) -> bool {
+        self.wants_direct
+    }
+
+    /// Whether they do, as far as the kernel's flags say of each description
+    /// that writers have opened.
     pub fn is_direct(&self) -> bool {
-        self.direct
+        self.wants_direct && !self.is_buffered.load(Ordering::Relaxed)
+    }
+
+    /// The same, and its writers fall back to the page cache: tests see what
+    /// shows then.
+    #[must_use]
+    pub fn falling_back(mut self) -> Self {
+        self.opens_direct = false;
+        self
+    }
+
+    /// Looks how much of the target the page cache holds.
+    pub(crate) fn look_at_cache(&self, file: &File) {
+        let whole = Range { offset: 0, bytes: self.target.bytes };
+        let share = page_cache::cached_share(file, whole);
+        let mut cached =
+            self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        *cached = share.into_iter().chain(*cached).reduce(f64::max);
+    }
+
+    /// The share of the target that was in the page cache when writers had
+    /// finished, where the kernel tells.
+    pub fn cached_share(&self) -> Option<f64> {
+        *self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A description of its own for a writer, with these flags besides.
@@ -119,8 +160,12 @@ impl Sink {
     /// # Errors
     /// What open(2) said.
     pub fn open(&self, flags: i32) -> Result<File, TrialError> {
-        let direct = if self.direct { libc::O_DIRECT } else { 0 };
-        self.open_with(true, flags | direct)
+        let direct = if self.opens_direct { libc::O_DIRECT } else { 0 };
+        let file = self.open_with(true, flags | direct)?;
+        if !page_cache::is_passed_by(&file) {
+            self.is_buffered.store(true, Ordering::Relaxed);
+        }
+        Ok(file)
     }
 
     /// A description with these flags that all writers on one CPU share.

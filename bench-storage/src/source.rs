@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io,
-    os::fd::AsRawFd,
     sync::{Mutex, PoisonError},
 };
 
@@ -173,15 +172,9 @@ impl Source {
         &self.files[thread % self.files.len()]
     }
 
-    /// Whether the kernel says of every description that it is O_DIRECT;
-    /// fcntl(2), F_GETFL.
+    /// Whether the kernel says of every description that it is O_DIRECT.
     pub fn is_direct(&self) -> bool {
-        self.files.iter().all(|file| {
-            // SAFETY: the descriptor is open while `file` lives; F_GETFL
-            // takes no argument and touches no memory.
-            let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
-            flags >= 0 && flags & libc::O_DIRECT != 0
-        })
+        self.files.iter().all(page_cache::is_passed_by)
     }
 
     /// Loop devices below the target that read their files through the page

@@ -8,6 +8,7 @@ use std::{fs::File, os::unix::fs::FileExt, path::Path};
 use bench_storage::{
     SUITE,
     contents::BLOCK_BYTES,
+    durability::{Means, Watch},
     engine::{
         blocking_writes::{BlockingWrites, Call},
         drives::Enter,
@@ -20,7 +21,7 @@ use bench_storage::{
     target::Target,
 };
 use harness::{
-    load::closed::{Place, Work},
+    load::closed::{self, Place, Work},
     measure::{
         recorder::{Recorder, Schedule},
         trial::{Evidence, Outcome, Trial, TrialError},
@@ -29,8 +30,8 @@ use harness::{
 };
 use support::{
     alone, cpus, created, experiment, forecast, foreign_file, is_tmpfs,
-    limits::with_file_size_limit, measured, proof, real_directory, request,
-    skip, target_of, trial,
+    limits::with_file_size_limit, measured, patiently, proof, real_directory,
+    request, skip, target_of, trial,
 };
 
 const DURABLE: &str = "storage/durable-write-4k";
@@ -113,12 +114,14 @@ fn check(experiment: &Experiment, variant: &Variant, outcome: &Outcome) {
     assert_eq!(proof(outcome, "overwrites"), Some("in place"), "{what}");
     assert_eq!(proof(outcome, "unwritten_extents"), Some("0"), "{what}");
     assert_eq!(
-        proof(outcome, "o_direct"),
+        proof(outcome, "direct"),
         experiment.params.get("o_direct"),
         "{what}"
     );
     if variant.role == Role::Bound {
         assert_eq!(proof(outcome, "flush"), Some("none: not durable"));
+        // What is no way of its own bounds no other.
+        assert_eq!(evidence.degraded, [""; 0], "{what}");
         return;
     }
     if variant.id == "uring-fsync" {
@@ -171,6 +174,47 @@ fn rounds(
     }
     damage();
     work.finish()
+}
+
+#[test]
+fn writes_that_fall_back_to_the_page_cache_show() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let params = experiment(DIRECT).params;
+    let mut trial =
+        trial(&params, target(session.as_ref()), cpus(1), WINDOW_MS);
+    for falls_back in [false, true] {
+        let mut run = |length_ms: u64| {
+            trial.spec.window_ns = length_ms * 1_000_000;
+            let sink = Sink::of(&trial)?;
+            let sink = if falls_back { sink.falling_back() } else { sink };
+            let watch = Watch::begin(&trial.root, sink.target());
+            let shape = sink.load().pool_shape();
+            let mut outcome = closed::run(&trial, shape, |place| {
+                BlockingWrites::new(&sink, Call::WriteOnly, place)
+            })?;
+            watch.judge(&mut outcome, &sink, Means::Nothing);
+            Ok(outcome)
+        };
+        let outcome = patiently(WINDOW_MS, &mut run).expect("it runs");
+        let reasons = outcome.evidence.degraded.join("; ");
+        let direct = proof(&outcome, "direct").expect("stated");
+        if !falls_back {
+            let counted = proof(&outcome, "storage_write_percent").is_some();
+            assert_eq!(direct, if counted { "yes" } else { "unknown" });
+            assert_eq!(reasons, "");
+            continue;
+        }
+        assert_eq!(direct, "no");
+        assert!(reasons.contains("without O_DIRECT"), "{reasons}");
+        if proof(&outcome, "cached_after_percent") == Some("unknown") {
+            skip("no cachestat(2)");
+            return;
+        }
+        // Some thousand writes, of which each leaves its page.
+        assert!(reasons.contains("% of what was written in it"), "{reasons}");
+    }
 }
 
 /// A handle with which to damage what was written.

@@ -195,7 +195,7 @@ fn with_its_word_a_loop_device_is_written_where_it_was_said_and_held() {
         }
         let what = format!("{}: {:?}", variant.id, outcome.evidence);
         assert_eq!(outcome.evidence.degraded, [""; 0], "{what}");
-        assert_eq!(proof(&outcome, "o_direct"), Some("yes"), "{what}");
+        assert_eq!(proof(&outcome, "direct"), Some("yes"), "{what}");
     }
     drop(session);
     assert!(watch.saw_close_after_writing(), "the watch sees nothing");

@@ -91,7 +91,7 @@ fn every_variant_writes_past_the_page_cache_and_reads_all_of_it_back() {
         for (_, outcome) in outcomes(session.as_ref(), key) {
             let evidence = &outcome.evidence;
             assert_eq!(evidence.verified_ops, evidence.checksummed_ops);
-            assert_eq!(proof(&outcome, "o_direct"), Some("yes"), "{key}");
+            assert_eq!(proof(&outcome, "direct"), Some("yes"), "{key}");
             let overwrites = proof(&outcome, "overwrites");
             assert_eq!(overwrites, Some("in place"), "{key}");
             let written = proof(&outcome, "device_written_percent");

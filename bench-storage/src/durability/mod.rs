@@ -10,13 +10,18 @@
 //! figure can excuse a variant, and never accuse it wrongly.
 
 mod device;
+mod route;
 
 use harness::{
     machine::Root,
-    measure::trial::{Evidence, Outcome},
+    measure::{
+        observer::storage_written_bytes,
+        trial::{Evidence, Outcome},
+    },
 };
 
 use device::Cache;
+use route::Route;
 
 use crate::{
     below::{Counts, Seen, counts, seen},
@@ -51,13 +56,16 @@ pub enum Means {
 pub struct Watch {
     root: Root,
     before: Vec<Counts>,
+    /// Bytes that this process had made storage write.
+    stored_before: Option<u64>,
 }
 
 impl Watch {
     /// The first look.
     pub fn begin(root: &Root, target: &Target) -> Self {
         let before = counts(root, target.device.as_ref());
-        Self { root: root.clone(), before }
+        let stored_before = storage_written_bytes(root);
+        Self { root: root.clone(), before, stored_before }
     }
 
     /// The second look after a trial that only flushed, by one thread. What
@@ -98,13 +106,18 @@ impl Watch {
             seen: seen(&self.before, &after),
             medium: Medium::of(&self.root, target.device.as_ref()),
         };
+        let stored = storage_written_bytes(&self.root)
+            .zip(self.stored_before)
+            .map(|(now, before)| now.saturating_sub(before));
+        let reaches_storage = sink.wants_direct() || means != Means::Nothing;
+        Route::of(sink, stored).state(&mut outcome.evidence, reaches_storage);
         case.state(&mut outcome.evidence);
         state_extents(&mut outcome.evidence, sink);
         mixed::state_latencies(outcome);
         // Into the page cache more can go than over any link. What devices at
         // the bottom wrote is compared in `state_bytes`.
         if let Some(device) = &target.device
-            && (sink.is_direct() || means != Means::Nothing)
+            && reaches_storage
         {
             let reads = sink.load().read_percent as f64 / 100.0;
             judge_links(outcome, device, reads.max(1.0 - reads));
@@ -124,7 +137,7 @@ pub fn state_cache(outcome: &mut Outcome, target: &Target) -> Cache {
 /// States of writes that were passed through what there is to say: the block
 /// layer counts nothing of them.
 pub fn state_passed_through(outcome: &mut Outcome, sink: &Sink) {
-    outcome.evidence.prove("o_direct", "yes");
+    outcome.evidence.prove("direct", "yes");
     outcome.evidence.prove("command", "nvme write");
     outcome.evidence.prove("preconditioned", "written once");
     outcome.evidence.prove("flush", "none: not durable");
@@ -147,8 +160,6 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn state(&self, evidence: &mut Evidence) {
-        let word = |yes| if yes { "yes" } else { "no" };
-        evidence.prove("o_direct", word(self.direct));
         // By the session, before its first trial.
         evidence.prove("preconditioned", "written once");
         let cache = Cache::of(self.target.device.as_ref());

@@ -192,6 +192,7 @@ pub(super) fn finish<'a>(
     let failed = |what: &str, error: &io::Error| {
         TrialError::op(what, error.raw_os_error().unwrap_or(0), 0, 0)
     };
+    sink.look_at_cache(file);
     // Only what was never meant to be durable may still be dirty.
     file.sync_data().map_err(|error| failed("fdatasync at the end", &error))?;
     // A ring's direct write to a page that is cached would have to wait until

@@ -400,9 +400,19 @@ fn temperature_max(root: &Root) -> Option<i64> {
 
 /// proc(5): `read_bytes` is what this process made the block layer fetch.
 pub fn storage_read_bytes(root: &Root) -> Option<u64> {
+    own_bytes(root, "read_bytes:")
+}
+
+/// proc(5): `write_bytes` is what this process gave the block layer to write,
+/// or the page cache of a file system that has a device.
+pub fn storage_written_bytes(root: &Root) -> Option<u64> {
+    own_bytes(root, "write_bytes:")
+}
+
+fn own_bytes(root: &Root, name: &str) -> Option<u64> {
     root.read("proc/self/io")?
         .lines()
-        .find_map(|line| line.strip_prefix("read_bytes:"))?
+        .find_map(|line| line.strip_prefix(name))?
         .trim()
         .parse()
         .ok()
