@@ -94,7 +94,8 @@ impl Hook for ZeroCopy {
          into our memory and takes them from there; polling";
 }
 
-/// Rings at both ends, with the filter attached at whichever receives.
+/// Rings at both ends, with the filter attached at whichever receives, and
+/// without a copy at both.
 #[derive(Debug)]
 pub struct AfXdp<H>(PhantomData<H>);
 
@@ -125,7 +126,8 @@ impl<H: Hook> Way for AfXdp<H> {
                 Endpoint::receiver(lab, &config, Side::B, H::MODE, PORT)?;
             lab.enter(Side::A)?;
             // Both at once, as in a trial: memory is limited.
-            Endpoint::sender(&stream_sender::<H>(lab), Side::A)?;
+            let config = stream_sender::<H>(lab);
+            Endpoint::sender(lab, &config, Side::A, H::MODE, PORT)?;
             drop(receiver);
             Ok(())
         })
@@ -201,17 +203,17 @@ struct Half {
 }
 
 impl Half {
-    /// `mode` for an end that receives.
+    /// An end that receives, if it has frames for that.
     fn open(
         lab: &Lab,
         side: Side,
         config: &Config,
-        mode: Option<Mode>,
+        mode: Mode,
         waiter: &Waiter,
     ) -> Result<Self, TrialError> {
-        let mut endpoint = match mode {
-            Some(mode) => Endpoint::receiver(lab, config, side, mode, PORT)?,
-            None => Endpoint::sender(config, side)?,
+        let mut endpoint = match config.receive_frames {
+            0 => Endpoint::sender(lab, config, side, mode, PORT)?,
+            _ => Endpoint::receiver(lab, config, side, mode, PORT)?,
         };
         let version = lab.ip_version();
         let macs = [lab.mac(side.peer()), lab.mac(side)];
@@ -268,7 +270,7 @@ impl<H: Hook> Link for AfXdp<H> {
         waiter: &Waiter,
     ) -> Result<XdpEnd, TrialError> {
         let config = config::<H>(lab, side, LINK_FRAMES, LINK_FRAMES);
-        Half::open(lab, side, &config, Some(H::MODE), waiter).map(XdpEnd)
+        Half::open(lab, side, &config, H::MODE, waiter).map(XdpEnd)
     }
 }
 
@@ -315,14 +317,13 @@ impl<H: Hook> Flow for AfXdp<H> {
     type Receiver = XdpReceiver;
 
     fn sender(lab: &Lab, waiter: &Waiter) -> Result<XdpSender, TrialError> {
-        Half::open(lab, Side::A, &stream_sender::<H>(lab), None, waiter)
+        Half::open(lab, Side::A, &stream_sender::<H>(lab), H::MODE, waiter)
             .map(XdpSender)
     }
 
     fn receiver(lab: &Lab, waiter: &Waiter) -> Result<XdpReceiver, TrialError> {
         let config = stream_receiver::<H>(lab);
-        Half::open(lab, Side::B, &config, Some(H::MODE), waiter)
-            .map(XdpReceiver)
+        Half::open(lab, Side::B, &config, H::MODE, waiter).map(XdpReceiver)
     }
 }
 

@@ -44,8 +44,8 @@ impl From<EndpointError> for TrialError {
     }
 }
 
-/// A socket at queue 0 of one side of the lab; if it receives, with the filter
-/// that feeds it.
+/// A socket at queue 0 of one side of the lab; if it receives, or sends without
+/// a copy, with the filter.
 #[derive(Debug)]
 pub struct Endpoint {
     /// The socket.
@@ -64,17 +64,52 @@ struct Attached {
     _map: SocketMap,
 }
 
+impl Attached {
+    fn new(
+        lab: &Lab,
+        config: &Config,
+        side: Side,
+        mode: Mode,
+        port: u16,
+        map: SocketMap,
+    ) -> Result<Self, EndpointError> {
+        let program = Program::load(&Filter::of_port(port), &map)?;
+        let link = Link::attach(&program, config.interface, mode)
+            .map_err(|error| explain(lab, side, error))?;
+        Ok(Self { mode, link, program, _map: map })
+    }
+}
+
 /// Queue 0 is the only one that is used: the lab has one.
 const QUEUE: u32 = 0;
 
 impl Endpoint {
-    /// A socket that sends. It needs no program at either end.
+    /// A socket that sends.
+    ///
+    /// In copy mode it needs no program at either end. A driver that takes
+    /// packets out of our memory may send none unless one is attached to its
+    /// own interface: igb's `igb_xsk_wakeup` says EINVAL. So there is one then,
+    /// with no socket that it could feed, which passes all packets on.
     ///
     /// # Errors
-    /// The socket cannot be had.
-    pub fn sender(config: &Config, side: Side) -> Result<Self, EndpointError> {
+    /// Socket or program cannot be had.
+    pub fn sender(
+        lab: &Lab,
+        config: &Config,
+        side: Side,
+        mode: Mode,
+        port: u16,
+    ) -> Result<Self, EndpointError> {
         let socket = Socket::open(config)?;
-        Ok(Self { socket, side, transfer: config.transfer, filter: None })
+        let transfer = config.transfer;
+        let filter = match transfer {
+            Transfer::Copy => None,
+            Transfer::ZeroCopy => {
+                let map = SocketMap::new(QUEUE + 1)?;
+                Some(Attached::new(lab, config, side, mode, port, map)?)
+            }
+        };
+        Ok(Self { socket, side, transfer, filter })
     }
 
     /// A socket that receives what is addressed to a UDP port of that side,
@@ -91,14 +126,9 @@ impl Endpoint {
     ) -> Result<Self, EndpointError> {
         let socket = Socket::open(config)?;
         let map = SocketMap::new(QUEUE + 1)?;
-        let program = Program::load(&Filter::of_port(port), &map)?;
         // Before the program is attached: not one of our frames goes astray.
         map.insert(QUEUE, socket.as_fd())?;
-        let link = match Link::attach(&program, config.interface, mode) {
-            Ok(link) => link,
-            Err(error) => return Err(explain(lab, side, error)),
-        };
-        let filter = Attached { mode, link, program, _map: map };
+        let filter = Attached::new(lab, config, side, mode, port, map)?;
         let transfer = config.transfer;
         Ok(Self { socket, side, transfer, filter: Some(filter) })
     }

@@ -59,7 +59,9 @@ fn config(lab: &Lab, side: Side, receive: u32, send: u32) -> Config {
 fn sender(lab: &Lab, frames: u32) -> Endpoint {
     lab.enter(Side::A).expect("enter");
     let config = config(lab, Side::A, 0, frames);
-    let mut endpoint = Endpoint::sender(&config, Side::A).expect("sender");
+    let mut endpoint =
+        Endpoint::sender(lab, &config, Side::A, Mode::Native, PORT)
+            .expect("sender");
     let macs = [lab.mac(Side::B), lab.mac(Side::A)];
     let packet = packet::build(lab.ip_version(), Side::A, macs, &[0; 18]);
     endpoint.socket.prepare(&packet);
