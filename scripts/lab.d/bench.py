@@ -50,6 +50,7 @@ class Rows:
     """The trials of one run."""
 
     def __init__(self, directory):
+        self.directory = directory
         with (directory / "trials.csv").open(newline="") as file:
             self.all = list(csv.DictReader(file))
         must(self.all, f"{directory}: no rows")
@@ -67,6 +68,12 @@ class Rows:
                    if metric["metric"] == name
                    and metric["trial"] == row["trial"])
 
+    def metrics_of(self, row, prefix):
+        """The figures of a trial whose names begin so."""
+        return {metric["metric"]: float(metric["value"])
+                for metric in self.metrics if metric["trial"] == row["trial"]
+                and metric["metric"].startswith(prefix)}
+
     def of(self, variant):
         found = [row for row in self.all if row["variant"] == variant]
         must(found, f"no row of {variant}")
@@ -80,12 +87,11 @@ class Rows:
             if not int(row["ops"] or 0):
                 must(row["status"] == "invalid", f"{variant}: no op")
                 raise TooBusy(f"{variant}: {told(row)}")
-            # Of foreign data, a thread's first read and one in 256 are kept
-            # to be read again.
-            checked = (int(row["verified_ops"] or 0)
-                       + int(row["checksummed_ops"] or 0))
-            must(checked > 0, f"{variant}: nothing verified: {told(row)}")
+            must(was_checked(row), f"{variant}: nothing verified: {told(row)}")
         return rows
+
+    def has_skipped(self, variant):
+        return any(row["status"] == "skipped" for row in self.of(variant))
 
     def skipped(self, variant, word):
         for row in self.of(variant):
@@ -97,6 +103,12 @@ def is_only_blank(reasons):
     return "% of the sampled blocks hold nothing" in reasons and all(
         re.match(r"\d+ % of the sampled blocks|drift of |jump of ", reason)
         for reason in reasons.split(";"))
+
+
+def was_checked(row):
+    """Whether what some op brought was looked at. Of foreign data, a thread's
+    first read and one in 256 are kept to be read again."""
+    return int(row["verified_ops"] or 0) + int(row["checksummed_ops"] or 0) > 0
 
 
 def told(row):
@@ -111,9 +123,11 @@ def path(row):
 class Bench:
     """A guest, and runs in it whose directories are thrown away."""
 
-    def __init__(self, machine, bypass_run):
+    def __init__(self, machine, bypass_run, replaced=0):
+        """`replaced`: guests that were lost before this one."""
         self.machine = machine
         self.bypass_run = bypass_run
+        self.replaced = replaced
         self.cpus = int(machine.ask("nproc"))
 
     def has(self, card):

@@ -1,8 +1,13 @@
-"""The guest itself: what is found of it, and what its kernel says."""
+"""The guest itself: what is found of it, what comes back from it, and what its
+kernel says."""
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
-from bench import READS, must, path, patiently, short
+from bench import READS, Wrong, must, path, patiently, short
+from machine import LOST_TIMER
 
 # Lines of a kernel log that mean that the kernel, or its use, is broken; and
 # those that a busy host causes, on which emulated CPUs do stand still.
@@ -29,6 +34,18 @@ def machine_is_described(bench):
         seen = (drive["numa_node"], drive["logical_block_bytes"],
                 drive["io_poll"], drive["poll_queues"])
         must(seen == (node, lba, True, 2), f"{name}: {seen}")
+
+
+def results_are_ordinary(bench):
+    """A run that came back stands up to what looks runs through, on the host."""
+    rows = bench.run("--quick", "--blocks", "6", *short()[1:],
+                     "ipc/ping-pong/ring", "op_bytes=8")
+    again = Path(__file__).parent.parent / "verify_results.py"
+    for words in ([bench.machine.share / "bypass", "check"],
+                  [sys.executable, again]):
+        done = subprocess.run([*words, rows.directory], check=False, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        must(done.returncode == 0, f"{words[-1]}: {done.stdout}")
 
 
 def memory_is_mapped(bench):
@@ -70,6 +87,23 @@ def across_nodes(bench):
          f"placements are {seen}")
     # Each node is a socket of its own here.
     must(seen["0,2"] == {"other-package"}, str(seen))
+
+
+# Directories of guests that were given up on purpose.
+LOST = []
+
+
+def lost_guest_is_replaced(bench):
+    """A guest whose kernel says that a CPU waits for a timer that never comes
+    is replaced, and the check begins again."""
+    if bench.replaced:
+        must(not any(lost.exists() for lost in LOST), f"still there: {LOST}")
+        return
+    LOST.append(bench.machine.directory)
+    # Of a level that reaches the console; twice, as `read_until` wants it.
+    bench.machine.ask(f"echo '<3>planted: {LOST_TIMER}' >/dev/kmsg\n" * 2
+                      + "sleep 300")
+    raise Wrong("nobody saw that the guest is lost")
 
 
 def kernel_is_content(bench):

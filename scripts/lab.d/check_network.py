@@ -1,6 +1,6 @@
 """Packets over emulated cards that are joined by a wire."""
-from bench import (ENDINGS, RAN, RUN_SECONDS, WINDOWS, Rows, instants, must,
-                   newest, nothing_is_left, path, patiently, short, told)
+from bench import (ENDINGS, RAN, RUN_SECONDS, WINDOWS, Rows, TooBusy, instants,
+                   must, newest, nothing_is_left, path, patiently, short, told)
 
 
 def over(pair, *words, window=WINDOWS[0]):
@@ -28,23 +28,52 @@ def cards_are_back(bench, *pairs):
             must(int(flags, 16) & 1 == 0, f"{name} is up: {flags}")
 
 
+def cards(bench, *pairs):
+    """Those of the pairs that the guest has."""
+    for pair in pairs:
+        if bench.has(f"{pair}0"):
+            yield pair
+        else:
+            print(f"   SKIPPED: there is no {pair} here", flush=True)
+
+
+def is_zero_copy(rows, pair):
+    driver = {"igb": "igb", "virtio": "virtio_net"}[pair]
+    for row in rows.ran("af-xdp-zerocopy"):
+        seen = path(row)
+        must((seen.get("zero_copy"), seen.get("xdp"), seen.get("link"))
+             == ("yes", "native", driver), told(row))
+
+
 def zero_copy(bench):
     """Zero-copy is reached, read back, and brings every frame."""
-    for pair, driver in (("igb", "igb"), ("virtio", "virtio_net")):
-        if not bench.has(f"{pair}0"):
-            print(f"   SKIPPED: there is no {pair} here", flush=True)
-            continue
+    def look(pair, window):
+        rows = bench.run(
+            *over(pair, "net/rtt/af-xdp-zerocopy", window=window))
+        is_zero_copy(rows, pair)
+        nothing_lost(rows, "af-xdp-zerocopy")
 
-        def look(window):
-            rows = bench.run(
-                *over(pair, "net/rtt/af-xdp-zerocopy", window=window))
-            for row in rows.ran("af-xdp-zerocopy"):
-                seen = path(row)
-                must((seen.get("zero_copy"), seen.get("xdp"), seen.get("link"))
-                     == ("yes", "native", driver), told(row))
-            nothing_lost(rows, "af-xdp-zerocopy")
+    for pair in cards(bench, "igb", "virtio"):
+        patiently(lambda window: look(pair, window))
+        cards_are_back(bench, pair)
 
-        patiently(look)
+
+def flooded(bench):
+    """Zero-copy brings a flood over, and of each frame it is told where it
+    ended. (Not so yet, so it is in no list: docs/net.md.)"""
+    def look(pair, window):
+        rows = bench.run(
+            *over(pair, "net/stream-64/af-xdp-zerocopy", window=window))
+        is_zero_copy(rows, pair)
+        for row in rows.ran("af-xdp-zerocopy"):
+            sent, delivered = (rows.metric(row, f"there_frames_{what}")
+                               for what in ("sent", "delivered"))
+            dropped = rows.metrics_of(row, "there_dropped_")
+            must(sent == delivered + sum(dropped.values()) and delivered > 0,
+                 f"{sent} sent, {delivered} delivered, dropped {dropped}")
+
+    for pair in cards(bench, "igb", "virtio"):
+        patiently(lambda window: look(pair, window))
         cards_are_back(bench, pair)
 
 
@@ -85,44 +114,58 @@ def cards_in_use_are_refused(bench):
 
 
 # The worker whose filter is attached, one thread of it in each namespace of
-# its lab: they have no name. Each side pings both, of which one is itself, over
-# a loopback that is down.
+# its lab: they have no name. Each side pings the other. A card that was reset
+# has no carrier for seconds: it is asked again, as long as the worker lives,
+# until all five are answered. A probe's worker does not live for long enough.
 FOREIGN = r"""
 while kill -0 $run 2>/dev/null; do
     worker=$(ls -ld /proc/[0-9]*/fd/* 2>/dev/null | grep bpf-prog |
         sed 's|.*/proc/\([0-9]*\)/.*|\1|' | head -n 1)
     [ -n "$worker" ] || continue
-    # Until its cards have carrier. A probe is gone by then.
-    sleep 4
-    [ -d /proc/$worker ] || continue
-    spaces=
+    spaces= answered=0
     for task in /proc/$worker/task/*; do
         space=$(readlink $task/ns/net)
         case "$spaces" in *"$space"*) continue;; esac
         spaces="$spaces $space"
+        # Threads without a side stayed where the program was started.
+        own=$(nsenter --net=$task/ns/net ip addr | grep -o '198\.18\.0\.[12]/')
         for side in 198.18.0.1 198.18.0.2; do
-            nsenter --net=$task/ns/net ping -c 5 -i 0.3 -W 8 $side
+            case "$own" in ''|"$side/") continue;; esac
+            while [ -d $task ]; do
+                nsenter --net=$task/ns/net ping -c 5 -i 0.3 -W 8 $side \
+                    >/tmp/pinged 2>&1
+                grep -q ' 5 packets received' /tmp/pinged &&
+                    answered=$((answered + 1)) && break
+                sleep 1
+            done
         done
     done
-    break
+    [ $answered -lt 2 ] || break
 done
+echo "@answered $answered"; cat /tmp/pinged
 """
 
 
 def foreign_traffic(bench):
     """What is not ours passes by the filter to the network stack, meanwhile."""
-    words = " ".join(["--smoke", "--window", "25s", "--interfaces",
-                      "virtio0,virtio1", "net/rtt/af-xdp-zerocopy"])
-    lines = []
-    bench.machine.run(
-        "rm -rf /host/results\n"
-        f"bypass run --results /host/results {words} >/tmp/said 2>&1 &\n"
-        f"run=$!\n{FOREIGN}\nwait; cat /tmp/said", RUN_SECONDS, lines.append)
-    text = "\n".join(lines)
-    answered = text.count("5 packets transmitted, 5 packets received")
-    must(answered >= 2, text)
-    nothing_lost(Rows(newest(bench.machine.share / "results")),
-                 "af-xdp-zerocopy")
+    def look(pair, window):
+        words = " ".join(over(pair, "net/rtt/af-xdp-zerocopy", window=window))
+        lines = []
+        bench.machine.run(
+            "rm -rf /host/results\n"
+            f"bypass run --results /host/results {words} >/tmp/said 2>&1 &\n"
+            f"run=$!\n{FOREIGN}\nwait; cat /tmp/said", RUN_SECONDS,
+            lines.append)
+        text = "\n".join(lines)
+        # One of each side.
+        if "@answered 2" not in text:
+            raise TooBusy(f"pings over {pair} were not all answered:\n{text}")
+        nothing_lost(Rows(newest(bench.machine.share / "results")),
+                     "af-xdp-zerocopy")
+
+    for pair in cards(bench, "virtio", "igb"):
+        patiently(lambda window: look(pair, window), ("10s", "20s", "40s"))
+        cards_are_back(bench, pair)
 
 
 def cut(bench, pair, variant):
@@ -155,11 +198,9 @@ def cut(bench, pair, variant):
 def wire_cut(bench):
     """A link that goes down under load ends a trial as an error, and comes
     back."""
-    for pair, variant in (("virtio", "socket-spin"),
-                          ("igb", "af-xdp-zerocopy")):
-        if not bench.has(f"{pair}0"):
-            print(f"   SKIPPED: there is no {pair} here", flush=True)
-            continue
+    variants = {"virtio": "socket-spin", "igb": "af-xdp-zerocopy"}
+    for pair in cards(bench, *variants):
+        variant = variants[pair]
         cut(bench, pair, variant)
         nothing_is_left(bench)
         cards_are_back(bench, pair)
@@ -170,14 +211,18 @@ def wire_cut(bench):
 
 def killed_with_cards(bench):
     """A runner that is killed leaves the cards as they were."""
-    words = " ".join(over("virtio", "net/rtt"))
-    for seconds in instants(3):
-        bench.machine.ask(
-            f"bypass run --results /tmp/killed {words} >/dev/null 2>&1 &\n"
-            f"sleep {seconds}; kill -9 $!; wait $! || true")
-        nothing_is_left(bench)
-        cards_are_back(bench, "virtio")
-    bench.machine.ask("rm -rf /tmp/killed")
+    for pair in cards(bench, "virtio", "igb"):
+        words = " ".join(over(pair, "net/rtt"))
+        for seconds in instants(3):
+            bench.machine.ask(
+                f"bypass run --results /tmp/killed {words} >/dev/null 2>&1 &\n"
+                f"sleep {seconds}; kill -9 $!; wait $! || true")
+            nothing_is_left(bench)
+            cards_are_back(bench, pair)
+        patiently(lambda window: nothing_lost(
+            bench.run(*over(pair, "net/rtt/af-xdp-zerocopy", window=window)),
+            "af-xdp-zerocopy"))
+        bench.machine.ask("rm -rf /tmp/killed")
 
 
 def old_kernel_over_cards(bench):
