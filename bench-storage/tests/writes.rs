@@ -45,6 +45,9 @@ fn trial_of(session: &dyn Session, experiment: &Experiment) -> Trial {
     support::trial(&experiment.params, target, cpus(2), 100)
 }
 
+/// Ops of a trial that is looked at.
+const OPS_MIN: u64 = 400;
+
 fn outcomes(session: &dyn Session, key: &str) -> Vec<(Role, Outcome)> {
     let experiment = experiment(key);
     let mut trial = trial_of(session, &experiment);
@@ -68,7 +71,12 @@ fn outcomes(session: &dyn Session, key: &str) -> Vec<(Role, Outcome)> {
         let outcome = patiently(100, |length_ms| {
             trial.spec.warmup_ns = length_ms * 1_000_000;
             trial.spec.window_ns = length_ms * 1_000_000;
-            (variant.worker)(&trial)
+            let outcome = (variant.worker)(&trial)?;
+            // Of fewer there are no medians of reads and writes.
+            if outcome.ops() < OPS_MIN {
+                return Err(TrialError::setup("too few ops here"));
+            }
+            Ok(outcome)
         });
         let outcome = outcome
             .unwrap_or_else(|error| panic!("{key} {}: {error}", variant.id));
@@ -194,7 +202,9 @@ fn wipe(sink: &Sink) {
     for offset in (0..target.bytes).step_by(zeroes.len()) {
         file.write_all_at(&zeroes, offset).expect("damage");
     }
-    file.sync_all().expect("sync");
+    // A direct write that is under way to a page that is dirty reports EIO to
+    // whoever syncs next, once.
+    file.sync_all().or_else(|_| file.sync_all()).expect("sync");
 }
 
 fn expect_zeroes(error: TrialError) {
