@@ -6,8 +6,8 @@
 //! or write, `engine` the hot loops that they share, `target` what is read and
 //! written, `nvme` a namespace without the block layer, `guard` what may be
 //! written at all, `source` and `sink` how a worker sees it, `path`, `polling`,
-//! `blank`, `medium`, `durability` and `probe` what a row may claim and what a machine
-//! can run.
+//! `blank`, `medium`, `durability` and `probe` what a row may claim and what a
+//! machine can run.
 
 pub mod addresses;
 pub mod below;

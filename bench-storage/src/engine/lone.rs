@@ -2,10 +2,11 @@
 
 use std::{fs::File, io, os::fd::AsRawFd, ptr::NonNull};
 
-use harness::{measure::trial::TrialError, uring::probe::with_remedy};
+use harness::measure::trial::TrialError;
 use io_uring::{EnterFlags, cqueue, types::Fixed};
 
 use super::{
+    no_ring,
     ring::{Entries, Ring, Setup, Small},
     ring_reads::{INDEX, Registered, register},
 };
@@ -29,10 +30,7 @@ impl<E: Entries> Lone<E> {
     /// # Errors
     /// No ring, or a registration was refused.
     pub fn new(file: File) -> Result<Self, TrialError> {
-        let mut ring = SETUP.build_of(1).map_err(|error| {
-            let error = with_remedy(&error);
-            TrialError::setup(format!("making a ring ({SETUP:?}): {error}"))
-        })?;
+        let mut ring = SETUP.build_of(1).map_err(|e| no_ring(SETUP, &e))?;
         let registered = Registered { ring: true, file: true, buffers: false };
         let no_buffer = (NonNull::dangling(), 0);
         register(&mut ring, registered, file.as_raw_fd(), no_buffer)?;

@@ -24,3 +24,13 @@ mod sigbus;
 pub mod slots;
 
 pub use harness::uring as ring;
+
+use std::io;
+
+use harness::{measure::trial::TrialError, uring::probe::with_remedy};
+
+/// What a worker says that cannot have its ring.
+pub(crate) fn no_ring(setup: ring::Setup, error: &io::Error) -> TrialError {
+    let error = with_remedy(error);
+    TrialError::setup(format!("making a ring ({setup:?}): {error}"))
+}

@@ -216,8 +216,8 @@ const OFF_WORD: usize = 1;
 
 const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 8);
 
-/// Sets where an entry reads or writes. The crate can only make whole entries; making
-/// one afresh per op would double the work of submitting it.
+/// Sets where an entry reads or writes. The crate can only make whole entries;
+/// making one afresh per op would double the work of submitting it.
 #[inline(always)]
 pub(super) fn set_offset(entry: &mut Entry, offset: u64) {
     // SAFETY: `Entry` is `repr(C)` around the kernel's structure of 64 bytes

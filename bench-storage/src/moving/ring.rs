@@ -4,10 +4,7 @@
 
 use std::{io, os::fd::AsRawFd};
 
-use harness::{
-    measure::trial::TrialError,
-    uring::{Setup, probe::with_remedy},
-};
+use harness::{measure::trial::TrialError, uring::Setup};
 use io_uring::{
     EnterFlags, opcode,
     squeue::{Entry, Flags},
@@ -15,7 +12,7 @@ use io_uring::{
 };
 
 use super::{Ends, Failed, Mover, Step, calls::Pipe};
-use crate::engine::ring::Ring;
+use crate::engine::{no_ring, ring::Ring};
 
 /// For streams and pipes: there are no places.
 const NO_OFFSET: i64 = -1;
@@ -38,10 +35,7 @@ impl RingSplice {
     /// No ring or no pipe.
     pub fn new(bytes: usize) -> Result<Self, TrialError> {
         let setup = Setup::SingleIssuer;
-        let ring = setup.build(2).map_err(|error| {
-            let error = with_remedy(&error);
-            TrialError::setup(format!("making a ring ({setup:?}): {error}"))
-        })?;
+        let ring = setup.build(2).map_err(|e| no_ring(setup, &e))?;
         Ok(Self { ring, pipe: Pipe::new(bytes)? })
     }
 

@@ -1,5 +1,5 @@
-//! The ways to read and to write, one file each. A new one is a new file and a line in the
-//! lists of `experiments`.
+//! The ways to read and to write, one file each. A new one is a new file and a
+//! line in the lists of `experiments`.
 
 pub mod aio;
 mod durable;
@@ -35,18 +35,16 @@ pub mod uring_ring;
 pub mod uring_sqpoll;
 pub mod uring_writes;
 
-use std::io;
-
 use harness::{
     load::closed,
     measure::trial::{Outcome, Trial, TrialError},
-    uring::probe::with_remedy,
 };
 
 use crate::{
     engine::{
         blocking::{BlockingReads, ReadCall},
         drives::Enter,
+        no_ring,
         ring::Setup,
         ring_reads::{Registered, RingReads},
         rounds::{Fill, RingWork},
@@ -116,9 +114,4 @@ fn cold_pool(
 /// Reads come back one by one: whatever is there is taken and replaced.
 fn fill(shape: &harness::measure::trial::Shape) -> Fill {
     Fill { depth: shape.depth, batch: shape.batch, want: 1 }
-}
-
-fn no_ring(setup: Setup, error: &io::Error) -> TrialError {
-    let error = with_remedy(error);
-    TrialError::setup(format!("making a ring ({setup:?}): {error}"))
 }

@@ -11,7 +11,8 @@ use crate::{durability::Means, probe};
 /// One entry and one completion; a worker of the file system waits for the flush.
 pub const URING_DSYNC: Variant = Variant {
     id: "uring-dsync",
-    about: "io_uring: a write with RWF_DSYNC; the kernel flushes when the write has completed",
+    about: "io_uring: a write with RWF_DSYNC; the kernel flushes when the write \
+            has completed",
     role: Role::Contender,
     bound: Some(unsynced::URING_ID),
     spinning: false,

@@ -8,10 +8,12 @@ use harness::{
 use super::{durable, unsynced};
 use crate::probe;
 
-/// The pair goes in together; the kernel starts the fsync when the write has succeeded.
+/// The pair goes in together; the kernel starts the fsync when the write has
+/// succeeded.
 pub const URING_FSYNC: Variant = Variant {
     id: "uring-fsync",
-    about: "io_uring: a write and, linked to it, an fsync of the data, in one io_uring_enter(2); an io-wq worker does the fsync",
+    about: "io_uring: a write and, linked to it, an fsync of the data, in one \
+            io_uring_enter(2); an io-wq worker does the fsync",
     role: Role::Contender,
     bound: Some(unsynced::URING_ID),
     spinning: false,

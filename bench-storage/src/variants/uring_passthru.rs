@@ -11,8 +11,8 @@ use crate::{engine::ring::Setup, probe};
 /// No file system, no block layer, no scheduler.
 pub const URING_PASSTHRU: Variant = Variant {
     id: "uring-passthru",
-    about: "io_uring with registered ring and file that passes NVMe read commands \
-            through to /dev/ngXnY, past the block layer",
+    about: "io_uring with registered ring and file that passes NVMe read \
+            commands through to /dev/ngXnY, past the block layer",
     role: Role::Contender,
     bound: Some(nop::ID),
     spinning: false,

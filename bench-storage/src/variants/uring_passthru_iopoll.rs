@@ -12,8 +12,8 @@ use crate::{engine::ring::Setup, probe};
 /// The shortest way that the kernel has.
 pub const URING_PASSTHRU_IOPOLL: Variant = Variant {
     id: "uring-passthru-iopoll",
-    about: "NVMe read commands passed through by io_uring with all registered and \
-            IOPOLL: no block layer and no interrupt",
+    about: "NVMe read commands passed through by io_uring with all registered \
+            and IOPOLL: no block layer and no interrupt",
     role: Role::Contender,
     bound: Some(nop::ID),
     spinning: true,

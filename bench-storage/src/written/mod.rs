@@ -5,7 +5,7 @@
 //! | offset | bytes | |
 //! |---|---|---|
 //! | 0 | 8 | run id, little endian |
-//! | 8 | 8 | address: number of the 4 KiB block in the target, and in the top byte that of the sector within it, little endian |
+//! | 8 | 8 | address: number of the 4 KiB block in the target, little endian; its top byte: number of the sector within |
 //! | 16 | 8 | trial, little endian |
 //! | 24 | 8 | number of the write among its writer's, from 1, little endian |
 //! | 32 | all but 40 | the writer's seeded pseudo-random numbers |
