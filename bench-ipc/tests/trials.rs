@@ -8,7 +8,7 @@ use harness::{
     machine::root::Root,
     measure::trial::{Outcome, Trial, TrialError},
     suite::{
-        Availability, Experiment, LatencyKind, ProbeRequest, Role,
+        Availability, Experiment, LatencyKind, Meanwhile, ProbeRequest, Role,
         SessionRequest, Variant,
     },
 };
@@ -131,6 +131,8 @@ fn the_suite_needs_nothing_and_touches_nothing() {
         experiments: Vec::new(),
         allow_destroy: None,
         interfaces: None,
+        precondition: 0,
+        meanwhile: Meanwhile::default(),
     };
     let session = (bench_ipc::SUITE.prepare)(&request).expect("session");
     assert!(session.target().is_null());

@@ -9,6 +9,7 @@ use harness::{
 };
 
 use crate::{
+    durability::state_preconditioned,
     medium::Medium,
     page_cache,
     polling::{Interrupts, Raised},
@@ -137,6 +138,7 @@ fn judge_device(outcome: &mut Outcome, source: &Source) {
     source.sampled().judge(&mut outcome.evidence);
     let medium = Medium::of(source.root(), source.target().device.as_ref());
     outcome.evidence.prove("medium", medium);
+    state_preconditioned(&mut outcome.evidence, source.target());
 }
 
 /// Why the device did not answer all of it.

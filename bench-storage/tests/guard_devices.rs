@@ -8,11 +8,7 @@ use std::{
     fs::{self, File},
     io::Read,
     os::fd::{AsRawFd, FromRawFd},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{MetadataExt, symlink},
-        process::CommandExt,
-    },
+    os::unix::{ffi::OsStrExt, fs::symlink, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -25,11 +21,11 @@ use bench_storage::{
 };
 use harness::{
     machine::Root,
-    suite::{RefusalKind, Role, SessionRequest},
+    suite::{RefusalKind, Role},
 };
 use support::{
-    TARGET_BYTES, alone, cpus, experiment, loops::LoopDevice, measured, mounts,
-    proof, real_directory, request, skip, trial, unchecked,
+    TARGET_BYTES, alone, cpus, disks::Disk, experiment, loops::LoopDevice,
+    measured, mounts, proof, skip, trial, unchecked,
 };
 
 /// Nobody else makes a device busy for longer than a look at it takes.
@@ -38,50 +34,7 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(20);
 const DIRECT: &str = "storage/durable-write-4k depth=1 o_direct=yes \
      op_bytes=4096 pattern=sequential";
 
-/// A file of zeros and a loop device made of it, or a loud skip.
-struct Disk {
-    device: LoopDevice,
-    image: PathBuf,
-    directory: tempfile::TempDir,
-}
-
 impl Disk {
-    fn blank() -> Option<Self> {
-        Self::made_by(&[])
-    }
-
-    /// On which a program, such as mkfs, was let loose first.
-    fn made_by(program: &[&str]) -> Option<Self> {
-        let directory = real_directory()?;
-        let image = directory.path().join("image");
-        fs::write(&image, vec![0; 64 << 20]).expect("an image");
-        if let [name, arguments @ ..] = program {
-            let made = Command::new(name).args(arguments).arg(&image).output();
-            if !made.is_ok_and(|output| output.status.success()) {
-                skip(&format!("no {name} here"));
-                return None;
-            }
-        }
-        match LoopDevice::attach(&image) {
-            Ok(device) => Some(Self { device, image, directory }),
-            Err(error) => {
-                skip(&format!("no loop device: {error}"));
-                None
-            }
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        fs::read(&self.image).expect("the image")
-    }
-
-    fn asking(&self, path: &Path, word: Option<&str>) -> SessionRequest {
-        let mut request = request(Some(path), self.directory.path());
-        request.experiments = vec![DIRECT.to_owned()];
-        request.allow_destroy = word.map(str::to_owned);
-        request
-    }
-
     /// Refused by this name with these words, whatever is said, and not a
     /// byte of it changed.
     fn refuses(&self, path: &Path, words: &str) {
@@ -91,7 +44,7 @@ impl Disk {
         assert!(reasons.contains(words), "{path:?}: {reasons}");
         assert_eq!(judgement.word, None, "{path:?}");
         for word in [None, Some("please"), Some(self.word().as_str())] {
-            let request = self.asking(path, word);
+            let request = self.asking(path, DIRECT, word);
             let refusal = (SUITE.prepare)(&request).expect_err("refused");
             assert_eq!(refusal.kind, RefusalKind::UnsafeTarget, "{refusal}");
             assert!(refusal.what.contains(words), "{refusal}");
@@ -99,11 +52,6 @@ impl Disk {
             assert_eq!(refusal.kind, RefusalKind::UnsafeTarget, "{refusal}");
         }
         assert!(self.bytes() == before, "{path:?} was written to");
-    }
-
-    fn word(&self) -> String {
-        let metadata = fs::metadata(&self.image).expect("the image");
-        format!("loop-{:x}-{}", metadata.dev(), metadata.ino())
     }
 }
 
@@ -150,7 +98,7 @@ fn a_blank_loop_device_is_written_only_with_its_word() {
     assert_eq!(own.word, Some(disk.word()));
     assert_eq!(own.no_read, None);
     for word in [None, Some("please"), Some("loop-0-1")] {
-        let request = disk.asking(&node, word);
+        let request = disk.asking(&node, DIRECT, word);
         let refusal = (SUITE.prepare)(&request).expect_err("refused");
         assert_eq!(refusal.kind, RefusalKind::UnsafeTarget);
         assert!(refusal.what.contains("--allow-destroy"), "{refusal}");
@@ -165,7 +113,7 @@ fn with_its_word_a_loop_device_is_written_where_it_was_said_and_held() {
     let _alone = alone();
     let Some(disk) = Disk::blank() else { return };
     let node = disk.device.node.clone();
-    let request = disk.asking(&node, Some(disk.word().as_str()));
+    let request = disk.asking(&node, DIRECT, Some(disk.word().as_str()));
     let watch = Watch::new(&node);
     let forecast = (SUITE.forecast)(&request).expect("allowed");
     assert!(!watch.saw_close_after_writing(), "a forecast opened it to write");

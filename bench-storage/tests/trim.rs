@@ -25,8 +25,8 @@ use harness::{
     suite::{Experiment, RefusalKind, Session, Variant},
 };
 use support::{
-    TARGET_BYTES, alone, available, cpus, experiment, foreign_file,
-    loops::LoopDevice, patiently, proof, real_directory, request, skip, trial,
+    TARGET_BYTES, alone, available, cpus, disks::Disk, experiment,
+    foreign_file, patiently, proof, real_directory, request, skip, trial,
 };
 
 const TRIM: &str = "storage/trim-64k depth=1 op_bytes=65536 pattern=sequential";
@@ -273,37 +273,19 @@ fn check_flushes(found: &[(&'static str, Outcome)]) {
     }
 }
 
-/// A file and a loop device made of it, and its word.
-fn disk(directory: &Path) -> Option<(LoopDevice, String)> {
-    let image = directory.join("image");
-    fs::write(&image, vec![7; 24 << 20]).expect("an image");
-    let metadata = fs::metadata(&image).expect("the image");
-    let word = format!("loop-{:x}-{}", metadata.dev(), metadata.ino());
-    match LoopDevice::attach(&image) {
-        Ok(device) => Some((device, word)),
-        Err(error) => {
-            skip(&format!("no loop device: {error}"));
-            None
-        }
-    }
-}
-
 #[test]
 fn a_device_is_trimmed_with_its_word_alone_and_within_its_part() {
     let _alone = alone();
-    let Some(directory) = real_directory() else { return };
-    let Some((device, word)) = disk(directory.path()) else { return };
-    let image = directory.path().join("image");
-    let mut asked = request(Some(&device.node), directory.path());
-    asked.experiments = vec![TRIM.to_owned()];
-    for said in [None, Some("loop-0-1".to_owned())] {
-        asked.allow_destroy = said;
+    let Some(disk) = Disk::of(&vec![7; 24 << 20], &[]) else { return };
+    let asking = |said| disk.asking(&disk.device.node, TRIM, said);
+    for said in [None, Some("loop-0-1")] {
+        let asked = asking(said);
         let refusal = (SUITE.prepare)(&asked).expect_err("refused");
         assert_eq!(refusal.kind, RefusalKind::UnsafeTarget, "{refusal}");
     }
     let untouched = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 7);
-    assert!(untouched(&fs::read(&image).expect("the image")));
-    asked.allow_destroy = Some(word);
+    assert!(untouched(&disk.bytes()));
+    let asked = asking(Some(&disk.word()));
     let session = prepare_sized(&asked, TARGET_BYTES).expect("allowed");
     let target = own(session.as_ref());
     let found = outcomes(TRIM, &target);
@@ -323,7 +305,7 @@ fn a_device_is_trimmed_with_its_word_alone_and_within_its_part() {
         }
     }
     drop(session);
-    let bytes = fs::read(&image).expect("the image");
+    let bytes = disk.bytes();
     let (written, rest) = bytes.split_at(16 << 20);
     assert!(untouched(rest), "dropped beyond its part");
     assert!(written.chunks(4096).all(|block| block.iter().any(|b| *b != 0)));

@@ -134,12 +134,20 @@ pub fn state_cache(outcome: &mut Outcome, target: &Target) -> Cache {
     cache
 }
 
+/// States how the target was written before the first trial, if rows are to
+/// tell: what a drive does depends on what was done to it.
+pub fn state_preconditioned(evidence: &mut Evidence, target: &Target) {
+    if let Some(word) = target.preconditioned() {
+        evidence.prove("preconditioned", word);
+    }
+}
+
 /// States of writes that were passed through what there is to say: the block
 /// layer counts nothing of them.
 pub fn state_passed_through(outcome: &mut Outcome, sink: &Sink) {
     outcome.evidence.prove("direct", "yes");
     outcome.evidence.prove("command", "nvme write");
-    outcome.evidence.prove("preconditioned", "written once");
+    state_preconditioned(&mut outcome.evidence, sink.target());
     outcome.evidence.prove("flush", "none: not durable");
     state_cache(outcome, sink.target());
     state_extents(&mut outcome.evidence, sink);
@@ -160,8 +168,7 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn state(&self, evidence: &mut Evidence) {
-        // By the session, before its first trial.
-        evidence.prove("preconditioned", "written once");
+        state_preconditioned(evidence, self.target);
         let cache = Cache::of(self.target.device.as_ref());
         evidence.prove("write_cache", cache.word());
         evidence.prove("medium", self.medium);
@@ -339,7 +346,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::target::{Access, Contents, Writable};
+    use crate::target::{Access, Contents, Preconditioning, Writable};
 
     fn disk(name: &str, cache: &str, fua: bool) -> BlockDevice {
         let mut disk = device(name, "scsi", Vec::new());
@@ -366,6 +373,10 @@ mod tests {
             contents: Contents::Foreign,
             access: Access::Direct,
             writable: Some(Writable { mount_options }),
+            preconditioning: Some(Preconditioning {
+                passes: 1,
+                bytes: 1 << 20,
+            }),
             filesystem: Some("ext4".to_owned()),
             device,
             interrupts: Vec::new(),
@@ -424,6 +435,29 @@ mod tests {
             assert_eq!(word(&bad, "flush"), Some("missing"));
             assert!(bad.degraded[0].contains("900 times for 1000 writes"));
         }
+    }
+
+    #[test]
+    fn a_device_written_in_part_was_not_preconditioned() {
+        let mut disk = disk("sda", "write back", false);
+        let mut told = |size_bytes, filesystem: Option<&str>, passes| {
+            disk.size_bytes = size_bytes;
+            let mut target = target(Some(disk.clone()), &[]);
+            target.filesystem = filesystem.map(str::to_owned);
+            target.preconditioning =
+                Some(Preconditioning { passes, bytes: 1 << 20 });
+            let evidence = stated(&target, Means::Sync, Some(1_001.0));
+            word(&evidence, "preconditioned").map(str::to_owned)
+        };
+        let mut is = |size, filesystem, passes, expected: &str| {
+            let told = told(size, filesystem, passes);
+            assert_eq!(told.as_deref(), Some(expected));
+        };
+        is(Some((1 << 20) + 512), None, 2, "written twice");
+        is(Some(1 << 30), None, 2, "no");
+        is(None, None, 2, "no");
+        // Of a file it is the file that counts.
+        is(Some(1 << 30), Some("ext4"), 1, "written once");
     }
 
     #[test]

@@ -4,47 +4,58 @@ use std::{
     ffi::CString,
     fs::{File, OpenOptions},
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileExt, OpenOptionsExt},
-    },
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     path::Path,
 };
 
 use harness::{
-    machine::Buffer,
     run::{journal::Journal, options::fresh_seed},
-    suite::Refusal,
+    suite::{Refusal, SessionRequest},
 };
 
 use super::{
+    Preconditioning,
+    fill::Fill,
     place::{Place, size_text},
     refusals::{self, ELSEWHERE},
 };
-use crate::contents::{BLOCK_BYTES, Seeded};
+use crate::contents::Seeded;
 
 /// Size of the file: beyond the caches of controllers without a capacitor,
 /// and written within seconds.
 pub const CREATED_BYTES: u64 = 1 << 30;
 
-/// Bytes per write: enough for full device bandwidth.
-const CHUNK_BYTES: usize = 4 << 20;
-
-/// A file without a name, of `bytes` (whole blocks), written and synced.
+/// A file without a name, of `bytes` (whole blocks), written as often as it
+/// takes and synced, and how that was.
 ///
 /// # Errors
-/// No room, no permission, or a file system without direct I/O.
+/// No room, no permission, or a file system without direct I/O; or the person
+/// stopped it.
 pub(super) fn create(
+    request: &SessionRequest,
     place: &Place,
     bytes: u64,
-    contents: Seeded,
-) -> Result<File, Refusal> {
+) -> Result<(File, Seeded, Preconditioning), Refusal> {
     check(place, bytes)?;
     let file = open_unnamed(place)?;
-    // Written past the page cache, there is nothing to drop from it later.
-    write_synced(&file, bytes, contents)
-        .map_err(|error| refusals::failed("writing in", &place.path, &error))?;
-    Ok(file)
+    let contents = Seeded { run_id: request.run_id, seed: request.seed };
+    let passes = passes(request);
+    Fill {
+        file: &file,
+        path: &place.path,
+        bytes,
+        contents,
+        passes,
+        grows: true,
+        meanwhile: &request.meanwhile,
+    }
+    .write()?;
+    Ok((file, contents, Preconditioning { passes, bytes }))
+}
+
+/// How often a file is written: once in any case, or there is nothing to read.
+pub(super) fn passes(request: &SessionRequest) -> u32 {
+    request.precondition.max(1)
 }
 
 /// What can be known before anything is written.
@@ -161,33 +172,6 @@ fn open_and_unlink(directory: &Path, journal: &Journal) -> io::Result<File> {
     }
 }
 
-/// Writes all of it and makes it durable.
-///
-/// # Errors
-/// What write(2) or fsync(2) said.
-pub(super) fn write_synced(
-    file: &File,
-    bytes: u64,
-    contents: Seeded,
-) -> io::Result<()> {
-    write_whole(file, bytes, contents)?;
-    file.sync_all()
-}
-
-fn write_whole(file: &File, bytes: u64, contents: Seeded) -> io::Result<()> {
-    let mut chunk = Buffer::new(CHUNK_BYTES, BLOCK_BYTES, None)
-        .map_err(io::Error::other)?;
-    let mut offset = 0;
-    while offset < bytes {
-        let length = usize::try_from(bytes - offset)
-            .map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
-        contents.fill(offset, &mut chunk[..length]);
-        file.write_all_at(&chunk[..length], offset)?;
-        offset += length as u64;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,8 +200,7 @@ mod tests {
             Ok(file) => {
                 let left = std::fs::read_dir(directory.path()).expect("read");
                 assert_eq!(left.count(), 0);
-                let contents = Seeded { run_id: 1, seed: 2 };
-                write_whole(&file, 8192, contents).expect("write");
+                file.set_len(8192).expect("truncate");
                 assert_eq!(file.metadata().expect("metadata").len(), 8192);
             }
             Err(error) => eprintln!("SKIPPED: no O_DIRECT here: {error}"),

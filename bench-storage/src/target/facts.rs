@@ -5,7 +5,7 @@ use std::fs::File;
 use harness::machine::{BlockDevice, Root, devices::BlockKind};
 use serde::Serialize;
 
-use super::{Target, place::Place};
+use super::{Preconditioning, Target, place::Place};
 use crate::{
     extents::{self, Extents},
     nvme::facts as nvme,
@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Facts {
     label: String,
     bytes: u64,
+    /// `None` where the run wrote nothing, or rows do not tell of it.
+    preconditioning: Option<Preconditioning>,
     filesystem: Option<String>,
     /// Of the mount, then of the file system. Empty for a device.
     mount_options: Vec<String>,
@@ -38,6 +40,7 @@ pub(super) fn of(
     Facts {
         label: target.label.clone(),
         bytes: target.bytes,
+        preconditioning: target.preconditioning,
         filesystem: target.filesystem.clone(),
         mount_options: filesystem.map_or_else(Vec::new, |f| f.options.clone()),
         extents: filesystem.and_then(|_| extents::of(file).ok()),

@@ -1,5 +1,6 @@
 //! What a session reads (a file that the run creates, an existing file, or a
-//! block device), and what it writes: another file that the run creates.
+//! block device), and what it writes: another file that the run creates. A
+//! device whose word was said can be both (`drive`).
 //!
 //! **Invariant**: nothing here writes to a file that was there before, nor to a
 //! device that the guard has not cleared; and workers make sure of it once more
@@ -8,8 +9,10 @@
 
 mod created;
 mod devices;
+mod drive;
 mod existing;
 mod facts;
+mod fill;
 mod held;
 mod interrupts;
 mod place;
@@ -32,10 +35,14 @@ use harness::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{contents::Seeded, experiments::WRITING};
+use crate::{
+    contents::{BLOCK_BYTES, Seeded},
+    experiments::WRITING,
+};
 pub use created::CREATED_BYTES;
 pub(crate) use created::free_bytes;
 pub use devices::devices;
+use drive::Drive;
 pub use existing::TARGET_MIN_BYTES;
 pub use held::may_write;
 pub use written::WRITTEN_BYTES;
@@ -65,6 +72,11 @@ pub struct Target {
     /// whatever was there before the run.
     #[serde(default)]
     pub writable: Option<Writable>,
+    /// How it was written before the first trial, where rows are to tell:
+    /// trials write to it, or somebody asked for it. `None` for whatever was
+    /// there before the run.
+    #[serde(default)]
+    pub preconditioning: Option<Preconditioning>,
     /// Type of the file system that it is on, for a file.
     pub filesystem: Option<String>,
     /// The device below, as far as the kernel tells.
@@ -74,6 +86,44 @@ pub struct Target {
     pub interrupts: Vec<String>,
     /// Its name in the results.
     pub label: String,
+}
+
+/// How a run has written a target before its first trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preconditioning {
+    /// How often, from end to end.
+    pub passes: u32,
+    /// How far, from its beginning.
+    pub bytes: u64,
+}
+
+impl Target {
+    /// How it was preconditioned, in the word that rows have for it. A device
+    /// of which a part alone was written was not: the rest may be empty, and a
+    /// drive with room to spare writes faster.
+    pub fn preconditioned(&self) -> Option<String> {
+        let written = self.preconditioning?;
+        let device = self.device.as_ref();
+        let left = match (&self.filesystem, device) {
+            (None, Some(device)) => device
+                .size_bytes
+                .map_or(u64::MAX, |all| all.saturating_sub(written.bytes)),
+            _ => 0,
+        };
+        Some(match left < BLOCK_BYTES as u64 {
+            true => times("written", written.passes),
+            false => "no".to_owned(),
+        })
+    }
+}
+
+/// `written once`, `written twice`, `written 3 times`.
+fn times(what: &str, count: u32) -> String {
+    match count {
+        1 => format!("{what} once"),
+        2 => format!("{what} twice"),
+        _ => format!("{what} {count} times"),
+    }
 }
 
 /// What stands in a target.
@@ -200,12 +250,19 @@ pub fn prepare_sized(
 ) -> Result<Box<dyn Session>, Refusal> {
     let needs = Needs::of(request);
     let root = Root::system();
-    let read = match needs.reads {
-        true => Some(read_target(&root, request, created_bytes)?),
-        false => None,
+    let drive = drive::asked(request, &needs)
+        .map(|path| Drive::precondition(&root, request, &needs, &path))
+        .transpose()?;
+    let read = match (needs.reads, &drive) {
+        (true, Some(drive)) => Some(drive.to_read(&root)?),
+        (true, None) => Some(read_target(&root, request, created_bytes)?),
+        (false, _) => None,
     };
     let bytes = created_bytes / WRITTEN_DIVISOR;
-    let written = needs.writes.then(|| written::prepare(&root, request, bytes));
+    let written = needs.writes.then(|| match &drive {
+        Some(drive) => drive.to_write(&root, bytes),
+        None => written::prepare(&root, request, bytes),
+    });
     match (read, written) {
         (None, None) => Ok(Box::new(NoTarget)),
         // Nothing else is asked for, so there is nothing to go on with.
@@ -221,17 +278,18 @@ fn read_target(
 ) -> Result<Held, Refusal> {
     match choose(request) {
         Choice::Create { directory } => {
-            let contents =
-                Seeded { run_id: request.run_id, seed: request.seed };
             let place = place::inspect(root, &directory)?;
-            let file = created::create(&place, created_bytes, contents)?;
+            let (file, contents, written) =
+                created::create(request, &place, created_bytes)?;
             let contents = Contents::Seeded(contents);
-            hold(root, file, created_bytes, contents, place)
+            // Without it there would be nothing to read: no word of it.
+            let written = (request.precondition > 0).then_some(written);
+            hold(root, file, created_bytes, contents, place, written)
         }
         Choice::Existing { path } => {
             let found = existing::open(root, &path)?;
             let (bytes, contents) = (found.bytes, Contents::Foreign);
-            hold(root, found.file, bytes, contents, found.place)
+            hold(root, found.file, bytes, contents, found.place, None)
         }
     }
 }
@@ -243,6 +301,9 @@ fn read_target(
 pub fn forecast(request: &SessionRequest) -> Result<Forecast, Refusal> {
     let needs = Needs::of(request);
     let root = Root::system();
+    if let Some(path) = drive::asked(request, &needs) {
+        return drive::forecast(&root, request, &needs, &path);
+    }
     let mut forecast = Forecast::default();
     if needs.reads {
         forecast_read(&root, request, &mut forecast)?;
@@ -268,8 +329,9 @@ fn forecast_read(
         Choice::Create { directory } => {
             let place = place::inspect(root, &directory)?;
             created::check(&place, CREATED_BYTES)?;
-            forecast.bytes_written += CREATED_BYTES;
-            created_text(&place, CREATED_BYTES)
+            forecast.bytes_written +=
+                u64::from(created::passes(request)) * CREATED_BYTES;
+            created_text(request, &place, CREATED_BYTES)
         }
         Choice::Existing { path } => {
             let found = existing::open(root, &path)?;
@@ -286,16 +348,26 @@ fn forecast_written(
     request: &SessionRequest,
     forecast: &mut Forecast,
 ) -> Result<(), Refusal> {
-    let beside = forecast.bytes_written;
+    // However often it is written, it takes room once.
+    let passes = u64::from(created::passes(request));
+    let beside = forecast.bytes_written / passes;
     let (bytes, touch) = written::forecast(root, request, beside)?;
     forecast.bytes_written += bytes;
     forecast.touches.push(touch);
     Ok(())
 }
 
-fn created_text(place: &place::Place, bytes: u64) -> String {
+fn created_text(
+    request: &SessionRequest,
+    place: &place::Place,
+    bytes: u64,
+) -> String {
+    let passes = match request.precondition {
+        0 => String::new(),
+        passes => format!(", {}", times("written", passes)),
+    };
     format!(
-        "a file without a name in {}: {}, gone when the run ends",
+        "a file without a name in {}: {}{passes}, gone when the run ends",
         place.path.display(),
         place.label(bytes, true),
     )
@@ -369,6 +441,7 @@ fn hold(
     bytes: u64,
     contents: Contents,
     place: place::Place,
+    preconditioning: Option<Preconditioning>,
 ) -> Result<Held, Refusal> {
     let fd = file.as_raw_fd();
     keep_across_exec(fd)
@@ -390,6 +463,7 @@ fn hold(
         contents,
         access: Access::Direct,
         writable: None,
+        preconditioning,
         filesystem: place.filesystem.as_ref().map(|f| f.kind.clone()),
         device,
         interrupts,

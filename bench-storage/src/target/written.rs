@@ -10,7 +10,9 @@ use harness::{
 };
 
 use super::{
-    Choice, Contents, Held, Seeded, Writable, choose, created, hold,
+    Choice, Contents, Held, Preconditioning, Seeded, Writable, choose, created,
+    fill::Fill,
+    hold,
     place::{self, Place, size_text},
     refusals::{self, describe},
 };
@@ -22,6 +24,9 @@ use crate::{
 
 /// 16 writers get 16 MiB each, the size of a log segment of PostgreSQL.
 pub const WRITTEN_BYTES: u64 = 256 << 20;
+
+/// Who asks for it, for refusals.
+const ASKED_BY: &str = "this experiment writes";
 
 /// A device with less has no room for 16 regions worth the name.
 const DEVICE_MIN_BYTES: u64 = 16 << 20;
@@ -36,30 +41,42 @@ pub(super) fn prepare(
     request: &SessionRequest,
     bytes: u64,
 ) -> Result<Held, Refusal> {
-    let contents = Seeded { run_id: request.run_id, seed: request.seed };
-    let (file, bytes, place) = match choose(request) {
+    let (file, contents, written, place) = match choose(request) {
         Choice::Create { directory } => {
             let place = place::inspect(root, &directory)?;
-            let file = created::create(&place, bytes, contents)?;
-            (file, bytes, place)
+            let (file, contents, written) =
+                created::create(request, &place, bytes)?;
+            (file, contents, written, place)
         }
         Choice::Existing { path } => {
             let said = request.allow_destroy.as_deref();
             let Cleared { file, device } = guard::clear(root, &path, said)
-                .map_err(|reason| refuse(&path, &reason))?;
+                .map_err(|reason| refuse(&path, &reason, ASKED_BY))?;
             let bytes = room(&path, device.size_bytes, bytes)?;
-            created::write_synced(&file, bytes, contents).map_err(|error| {
-                refusals::failed("writing to", &path, &error)
-            })?;
+            let (run_id, seed) = (request.run_id, request.seed);
+            let contents = Seeded { run_id, seed };
+            Fill {
+                file: &file,
+                path: &path,
+                bytes,
+                contents,
+                passes: 1,
+                grows: false,
+                meanwhile: &request.meanwhile,
+            }
+            .write()?;
+            let written = Preconditioning { passes: 1, bytes };
             let device = Some(device);
-            (file, bytes, Place { path, filesystem: None, device })
+            let place = Place { path, filesystem: None, device };
+            (file, contents, written, place)
         }
     };
     let options = place.filesystem.iter().flat_map(|f| f.options.iter());
     let mount_options =
         options.filter(|o| bears_on_durability(o)).cloned().collect();
     let contents = Contents::Seeded(contents);
-    let mut held = hold(root, file, bytes, contents, place)?;
+    let mut held =
+        hold(root, file, written.bytes, contents, place, Some(written))?;
     held.target.writable = Some(Writable { mount_options });
     Ok(held)
 }
@@ -77,14 +94,15 @@ pub(super) fn forecast(
         Choice::Create { directory } => {
             let place = place::inspect(root, &directory)?;
             created::check(&place, WRITTEN_BYTES + beside)?;
-            let text = super::created_text(&place, WRITTEN_BYTES);
-            Ok((WRITTEN_BYTES, format!("{text}; trials overwrite it")))
+            let text = super::created_text(request, &place, WRITTEN_BYTES);
+            let bytes = u64::from(created::passes(request)) * WRITTEN_BYTES;
+            Ok((bytes, format!("{text}; trials overwrite it")))
         }
         Choice::Existing { path } => {
             let said = request.allow_destroy.as_deref();
             // Closing what was open for writing makes udev look at it anew.
             let allowed = guard::allow(root, &path, said)
-                .map_err(|reason| refuse(&path, &reason))?;
+                .map_err(|reason| refuse(&path, &reason, ASKED_BY))?;
             let size = allowed.device().size_bytes;
             let bytes = room(&path, size, WRITTEN_BYTES)?;
             let text = format!(
@@ -98,7 +116,11 @@ pub(super) fn forecast(
 }
 
 /// How much of a device is written.
-fn room(path: &Path, size: Option<u64>, wanted: u64) -> Result<u64, Refusal> {
+pub(super) fn room(
+    path: &Path,
+    size: Option<u64>,
+    wanted: u64,
+) -> Result<u64, Refusal> {
     let size = size.unwrap_or(0);
     if size < DEVICE_MIN_BYTES {
         return Err(refusals::usage(
@@ -115,7 +137,8 @@ fn room(path: &Path, size: Option<u64>, wanted: u64) -> Result<u64, Refusal> {
     Ok(size.min(wanted) / block * block)
 }
 
-fn refuse(path: &Path, reason: &Unsafe) -> Refusal {
+/// Why a path is not written to, as `asked_by` would.
+pub(super) fn refuse(path: &Path, reason: &Unsafe, asked_by: &str) -> Refusal {
     const DIRECTORY: &str = "name a directory with `--target DIR`, or leave \
          `--target` out: the run then creates a file to write to";
     const DEVICES: &str = "`bypass list --devices` tells what may be done to \
@@ -124,8 +147,8 @@ fn refuse(path: &Path, reason: &Unsafe) -> Refusal {
     match (reason, path.metadata()) {
         (Unsafe::NoDevice(name), Ok(_)) => refusals::unsafe_target(
             format!(
-                "{name} was there before the run, and this experiment writes; \
-                 it writes to nothing but a file of its own"
+                "{name} was there before the run, and {asked_by}; a run \
+                 writes to no file but its own"
             ),
             DIRECTORY,
         ),

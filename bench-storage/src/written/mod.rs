@@ -352,17 +352,20 @@ impl Writes {
         let mut start = 0;
         while start < places {
             let end = places.min(start + together);
-            let written = (start..end).filter(|place| self.last(*place) > 0);
-            let mut written = written.peekable();
-            if written.peek().is_some() {
-                let span = (end - 1 - start) * stride + op_bytes;
+            let is_written = |place: &u64| self.last(*place) > 0;
+            let mut written = (start..end).filter(is_written);
+            // Nothing is read before the first nor behind the last: a slow
+            // disk has written few of many places.
+            if let Some(first) = written.next() {
+                let last = written.next_back().unwrap_or(first);
+                let span = (last - first) * stride + op_bytes;
                 let span = usize::try_from(span).unwrap_or(chunk_bytes);
                 let chunk = &mut chunk[..span];
-                let offset = self.offset_of(start);
+                let offset = self.offset_of(first);
                 file.read_exact_at(chunk, offset)
                     .map_err(|error| unreadable(&error, offset, span))?;
-                for place in written {
-                    let at = usize::try_from((place - start) * stride)
+                for place in (first..=last).filter(is_written) {
+                    let at = usize::try_from((place - first) * stride)
                         .unwrap_or(usize::MAX);
                     let found = &chunk[at..at + self.op_bytes];
                     self.stamp(place, self.last(place), &mut expected);

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod disks;
 pub mod limits;
 pub mod loops;
 pub mod mounts;
@@ -23,8 +24,8 @@ use harness::{
         trial::{Outcome, Trial, TrialError, TrialSpec},
     },
     suite::{
-        Availability, Experiment, Forecast, Params, ProbeRequest, RefusalKind,
-        Session, SessionRequest, Suite, Variant,
+        Availability, Experiment, Forecast, Meanwhile, Params, ProbeRequest,
+        RefusalKind, Session, SessionRequest, Suite, Variant,
     },
 };
 
@@ -72,6 +73,8 @@ pub fn request(target: Option<&Path>, directory: &Path) -> SessionRequest {
         experiments: Vec::new(),
         allow_destroy: None,
         interfaces: None,
+        precondition: 0,
+        meanwhile: Meanwhile::default(),
     }
 }
 
@@ -94,6 +97,7 @@ pub fn unchecked(path: &Path, access: Access, contents: Contents) -> Target {
         contents,
         access,
         writable: None,
+        preconditioning: None,
         filesystem: None,
         device: None,
         interrupts: Vec::new(),

@@ -8,7 +8,7 @@ use std::{
 
 use harness::{
     machine::{Root, allowed_cpus, filesystem_of},
-    suite::{RefusalKind, SessionRequest},
+    suite::{Meanwhile, RefusalKind, SessionRequest},
 };
 
 const BYPASS: &str = env!("CARGO_BIN_EXE_bypass");
@@ -134,6 +134,8 @@ fn has_room_for_a_target() -> bool {
         experiments: Vec::new(),
         allow_destroy: None,
         interfaces: None,
+        precondition: 0,
+        meanwhile: Meanwhile::default(),
     };
     match (bench_storage::SUITE.forecast)(&request) {
         Ok(_) => true,

@@ -16,7 +16,9 @@ use harness::{
         trial::{Outcome, Reply, TrialSpec},
     },
     run::{filter::select, worker::WORKER_WORD},
-    suite::{Availability, ProbeRequest, Session, SessionRequest, Suite},
+    suite::{
+        Availability, Meanwhile, ProbeRequest, Session, SessionRequest, Suite,
+    },
 };
 
 const BYPASS: &str = env!("CARGO_BIN_EXE_bypass");
@@ -136,6 +138,8 @@ fn created() -> Option<Box<dyn Session>> {
         experiments: Vec::new(),
         allow_destroy: None,
         interfaces: None,
+        precondition: 0,
+        meanwhile: Meanwhile::default(),
     };
     match (bench_storage::SUITE.prepare)(&request) {
         Ok(session) => Some(session),

@@ -1,7 +1,9 @@
 //! What a benchmark suite is: a value that the run layer can plan, probe and
 //! execute without knowing what it measures.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap, fmt, ops::ControlFlow, path::PathBuf, sync::Arc,
+};
 
 use crate::{
     machine::{cpu_set::Cpu, doctor::Check, root::Root},
@@ -276,6 +278,40 @@ pub struct SessionRequest {
     /// `--interfaces`, if given: what packets go over in place of a link that
     /// the suite makes.
     pub interfaces: Option<[String; 2]>,
+    /// `--precondition`: how often what is worked on is to be written whole
+    /// before the first trial; 0 where nobody asked.
+    pub precondition: u32,
+    /// Who wants to know how far setting up is.
+    pub meanwhile: Meanwhile,
+}
+
+/// What a suite that takes long to set up says meanwhile, and how it learns
+/// that it is to stop.
+#[derive(Clone, Default)]
+pub struct Meanwhile(Option<Arc<Tell>>);
+
+type Tell = dyn Fn(&str) -> ControlFlow<()> + Send + Sync;
+
+impl Meanwhile {
+    /// `tell` gets one line, as often as the suite likes, and breaks when the
+    /// person wants to stop.
+    pub fn new(
+        tell: impl Fn(&str) -> ControlFlow<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+
+    /// Says how far it is. After a break, nothing more is to be begun, and a
+    /// refusal says what was left undone.
+    pub fn tell(&self, line: &str) -> ControlFlow<()> {
+        self.0.as_ref().map_or(ControlFlow::Continue(()), |tell| tell(line))
+    }
+}
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Meanwhile").field(&self.0.is_some()).finish()
+    }
 }
 
 /// What one session works on. Dropping it puts everything back.

@@ -69,6 +69,20 @@ fn a_signal_as_soon_as_there_is_a_directory_leaves_a_run() {
 }
 
 #[test]
+fn setting_up_ends_at_the_first() {
+    let directory = scratch();
+    let root = directory.path().join("results");
+    let mut child = spawn(&root, "preparing", &[]);
+    let begun = || std::fs::read_dir(&root).is_ok_and(|runs| runs.count() > 0);
+    wait_until(begun);
+    interrupt(child.id());
+    assert_eq!(child.wait().expect("wait").code(), Some(130));
+    let run = only_run(&root).expect("run");
+    // Not even a skip: that would be taken for a lack of the machine.
+    assert_eq!(trials(&run).len(), 0);
+}
+
+#[test]
 fn what_needs_a_word_is_not_resumed_nor_spoilt_without_it() {
     let directory = scratch();
     let root = directory.path().join("results");

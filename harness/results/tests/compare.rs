@@ -521,3 +521,22 @@ fn blocks_that_leave_steady_state_are_told_where_there_is_a_history() {
         results::table::text(&judged, None, results::table::Style::default());
     assert!(text.contains("pwrite not steady"), "{text}");
 }
+
+#[test]
+fn a_device_with_room_to_spare_is_told_below_the_table() {
+    let text = |path: &str| {
+        let base = [100_000; 12];
+        let mut rows = trials(&[("pwrite", Role::Baseline, &base[..])]);
+        for row in &mut rows {
+            row.path = format!("o_direct=yes;preconditioned={path}");
+        }
+        let derived = derived(rows, 12);
+        // It has to be steady as well, written whole or not.
+        assert_eq!(derived.experiments[0].variants[0].not_steady, None);
+        results::table::text(&derived, None, results::table::Style::default())
+    };
+    assert!(text("no").contains("--precondition 2"));
+    for path in ["written once", "written twice", "nothing"] {
+        assert!(!text(path).contains("--precondition"), "{path}");
+    }
+}

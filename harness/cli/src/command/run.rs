@@ -17,7 +17,9 @@ use harness::{
     suite::Suite,
 };
 
-use crate::config::{self, BLOCKS_MAX, Origin, SESSIONS_MAX, Settings};
+use crate::config::{
+    self, BLOCKS_MAX, Origin, PASSES_MAX, SESSIONS_MAX, Settings,
+};
 
 use super::{
     preview,
@@ -90,6 +92,14 @@ pub struct Run {
     /// It is stored nowhere: --resume needs it again.
     #[arg(long, value_name = "WORD", requires = "target")]
     allow_destroy: Option<String>,
+    /// How often what storage works on is written whole before the first trial
+    /// of each session, in order and with data that does not compress: SNIA's
+    /// PTS asks for 2. A block device is written from end to end then, which
+    /// needs --allow-destroy even if trials only read [default: files once, of
+    /// a device the part that trials write to].
+    #[arg(long, value_name = "PASSES", allow_hyphen_values = true,
+          value_parser = clap::value_parser!(u32).range(1..=PASSES_MAX.into()))]
+    precondition: Option<u32>,
     /// Two network interfaces, joined by a wire, that packets go over in
     /// place of a veth pair. Both have to be down and without an address: they
     /// are lent to the run, and come back as they were, also after a kill.
@@ -103,7 +113,7 @@ pub struct Run {
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filters", "results", "label", "quick", "precise", "smoke", "blocks",
         "sessions", "window", "warmup", "practical", "seed", "cpus", "target",
-        "interfaces", "tag", "dry_run", "config", "print_config",
+        "precondition", "interfaces", "tag", "dry_run", "config", "print_config",
     ])]
     resume: Option<PathBuf>,
     /// Show the plan, the time, the bytes to be written and the devices
@@ -178,6 +188,7 @@ impl Run {
         set("seed", self.seed.map(|n| n.to_string()));
         set("cpus", self.cpus.as_ref().map(ToString::to_string));
         set("target", self.target.as_ref().map(path));
+        set("precondition", self.precondition.map(|n| n.to_string()));
         set("results", self.results.as_ref().map(path));
         set("label", self.label.clone());
         set("strict", self.strict.then(|| "true".to_owned()));
@@ -230,6 +241,9 @@ impl Run {
         }
         if let Some(sessions) = settings.text("sessions") {
             options.sessions = sessions.parse()?;
+        }
+        if let Some(passes) = settings.text("precondition") {
+            options.precondition = passes.parse()?;
         }
         let invalid = anyhow::Error::msg::<String>;
         if let Some(window) = settings.text("window") {

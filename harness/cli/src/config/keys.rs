@@ -10,6 +10,9 @@ pub const BLOCKS_MAX: u64 = 200;
 /// Sessions beyond this take days.
 pub const SESSIONS_MAX: u64 = 100;
 
+/// Passes beyond this only wear a drive out: SNIA's PTS asks for 2.
+pub const PASSES_MAX: u32 = 10;
+
 /// A setting that a file or the environment can give.
 pub struct Key {
     /// Its name in a file; `BYPASS_` and capitals in the environment.
@@ -48,6 +51,7 @@ pub const KEYS: &[Key] = &[
     key("seed", Kind::Number, seed, "a fresh one"),
     key("cpus", Kind::Text, cpus, "a sensible choice"),
     key("target", Kind::Text, some, "a file beside the results"),
+    key("precondition", Kind::Number, passes, "a file once, no drive"),
     key("results", Kind::Text, some, "results/ of the workspace"),
     key("label", Kind::Text, some, "run, quick or precise"),
     key("strict", Kind::Switch, switch, "false"),
@@ -115,6 +119,10 @@ fn blocks(text: &str) -> Result<(), String> {
 
 fn sessions(text: &str) -> Result<(), String> {
     within(text, SESSIONS_MAX)
+}
+
+fn passes(text: &str) -> Result<(), String> {
+    within(text, PASSES_MAX.into())
 }
 
 fn within(text: &str, most: u64) -> Result<(), String> {

@@ -11,7 +11,7 @@ mod print;
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 pub use file::read;
-pub use keys::{BLOCKS_MAX, SESSIONS_MAX};
+pub use keys::{BLOCKS_MAX, PASSES_MAX, SESSIONS_MAX};
 use keys::{KEYS, Key};
 pub use print::print;
 

@@ -86,6 +86,10 @@ pub struct RunOptions {
     /// can give it, so that it has to be said again for each run.
     #[serde(skip)]
     pub allow_destroy: Option<String>,
+    /// How often targets are written whole before the first trial of each
+    /// session, 0 where nobody asked.
+    #[serde(default)]
+    pub precondition: u32,
     /// The two network interfaces that packets go over.
     #[serde(default)]
     pub interfaces: Option<[String; 2]>,
@@ -119,6 +123,7 @@ impl RunOptions {
             cpus: None,
             target: None,
             allow_destroy: None,
+            precondition: 0,
             interfaces: None,
             strict: false,
             smoke: false,

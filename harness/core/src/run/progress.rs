@@ -6,24 +6,32 @@
 
 use std::{
     io::IsTerminal,
+    ops::ControlFlow,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{eta::Eta, output::tell};
+use super::{eta::Eta, interrupt::Interrupts, output::tell};
+use crate::suite::Meanwhile;
+
+/// Between two lines about setting up: who reads them later wants few.
+const SETTING_UP_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows how far a run is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Progress {
     form: Form,
     eta: Eta,
     started: Instant,
     trial_begun: Instant,
+    /// When something was last said about setting up.
+    set_up_told: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Form {
     Bar(ProgressBar),
     Lines,
@@ -62,7 +70,7 @@ impl Progress {
     fn of(form: Form) -> Self {
         let now = Instant::now();
         let eta = Eta::new(0, Duration::ZERO);
-        Self { form, eta, started: now, trial_begun: now }
+        Self { form, eta, started: now, trial_begun: now, set_up_told: now }
     }
 
     /// The run has `trials`, each of which should take `each`.
@@ -78,6 +86,42 @@ impl Progress {
         if let Form::Bar(bar) = &self.form {
             bar.set_message(what.to_owned());
         }
+    }
+
+    /// A suite begins to set up, and tells of it meanwhile.
+    pub fn set_up(
+        &mut self,
+        suite: &'static str,
+        interrupts: &Interrupts,
+    ) -> Meanwhile {
+        self.set_up_told = Instant::now();
+        self.show(&format!("{suite}: setting up"));
+        let progress = Mutex::new(self.clone());
+        let interrupts = interrupts.clone();
+        Meanwhile::new(move |line| {
+            progress
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .setting_up(&format!("{suite}: {line}"));
+            match interrupts.after_block() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
+    }
+
+    /// How far setting up is: on a bar at once, elsewhere in a line now and
+    /// then.
+    fn setting_up(&mut self, line: &str) {
+        let is_new = self.set_up_told.elapsed() < SETTING_UP_EVERY;
+        match &self.form {
+            Form::Silent => return,
+            Form::Bar(bar) => bar.set_message(line.to_owned()),
+            _ if is_new => return,
+            Form::Lines => tell(line),
+            Form::Json => tell(json!({ "event": "setup", "line": line })),
+        }
+        self.set_up_told = Instant::now();
     }
 
     /// The trial that was shown last is done.

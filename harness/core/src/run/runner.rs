@@ -35,7 +35,7 @@ use crate::{
         doctor::Report as Diagnosis, placement::raise_memlock_limit, root::Root,
     },
     measure::trial::mix,
-    suite::{Forecast, Refusal, RefusalKind, SessionRequest, Suite},
+    suite::{Forecast, Meanwhile, Refusal, RefusalKind, SessionRequest, Suite},
 };
 
 pub use super::{directory::Destination, error::RunError};
@@ -363,6 +363,8 @@ fn request(
         experiments: planned.iter().map(|p| p.experiment.key()).collect(),
         allow_destroy: options.allow_destroy.clone(),
         interfaces: options.interfaces.clone(),
+        precondition: options.precondition,
+        meanwhile: Meanwhile::default(),
     }
 }
 

@@ -89,21 +89,25 @@ impl Stage<'_> {
             }
             return Ok(());
         }
-        let request = SessionRequest {
-            experiments: experiments
-                .iter()
-                .map(|p| p.experiment.key())
-                .collect(),
-            ..request.clone()
-        };
         if self.is_stopped() {
             return Ok(());
         }
-        self.progress.show(&format!("{}: setting up", suite.id));
-        let prepared = match (suite.prepare)(&request) {
-            Ok(prepared) => prepared,
-            Err(refusal) => {
+        let keys = experiments.iter().map(|p| p.experiment.key());
+        let request = SessionRequest {
+            experiments: keys.collect(),
+            meanwhile: self.progress.set_up(suite.id, self.interrupts),
+            ..request.clone()
+        };
+        let prepared = (suite.prepare)(&request);
+        let prepared = match (prepared, self.is_stopped()) {
+            (Ok(prepared), false) => prepared,
+            (Ok(_), true) => return Ok(()),
+            (Err(refusal), stopped) => {
                 self.progress.say(&format!("{}: {refusal}", suite.id));
+                // Rows that say "skipped" would be resumed as such.
+                if stopped {
+                    return Ok(());
+                }
                 for planned in experiments {
                     self.begin(session, planned);
                     self.progress.at_most(0);

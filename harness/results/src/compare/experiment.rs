@@ -57,6 +57,8 @@ pub struct VariantSummary {
     pub disqualified: Option<String>,
     /// Why its blocks are not in steady state, where they have to be.
     pub not_steady: Option<String>,
+    /// Whether it worked on a device that was not written whole beforehand.
+    pub not_preconditioned: bool,
     /// Trials that ended `nonsteady`, over all attempts.
     pub trials_nonsteady: u32,
     /// Trials that ended `invalid`, over all attempts.
@@ -155,6 +157,7 @@ fn variant_summary(experiment: &Experiment, index: usize) -> VariantSummary {
         skipped: not_started(variant),
         disqualified: variant.disqualified.clone(),
         not_steady: experiment.not_steady(index),
+        not_preconditioned: variant.roomy,
         trials_nonsteady: trials(Status::Nonsteady),
         trials_invalid: trials(Status::Invalid),
         trials_failed: trials(Status::Wrong) + trials(Status::Error),

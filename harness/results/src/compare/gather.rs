@@ -13,6 +13,9 @@ use crate::schema::{
 /// What a trial states in its path when its target has a history.
 const PRECONDITIONED: &str = "preconditioned=";
 
+/// What stands behind that when it was written in part, or not at all.
+const NOT: &str = "no";
+
 /// What names an experiment: suite, id and parameters.
 pub(crate) type ExperimentId = [String; 3];
 
@@ -53,6 +56,9 @@ pub(crate) struct Variant {
     /// Its trials say how their target was written beforehand: what it does
     /// depends on what was done to it, so that its blocks must be steady.
     pub preconditioned: bool,
+    /// They say that it was not written whole: it may have room to spare that
+    /// it will not have for long.
+    pub roomy: bool,
     /// Trials by status.
     pub counts: HashMap<Status, u32>,
 }
@@ -150,6 +156,7 @@ impl Experiment {
                 skipped: None,
                 disqualified: None,
                 preconditioned: false,
+                roomy: false,
                 counts: HashMap::new(),
             });
             self.variants.len() - 1
@@ -282,8 +289,11 @@ impl Variant {
         *self.counts.entry(row.status).or_default() += 1;
         self.latency_kind = self.latency_kind.or(row.latency_kind);
         self.threads = self.threads.or(row.threads);
-        let states = |word: &str| word.starts_with(PRECONDITIONED);
-        self.preconditioned |= row.path.split(';').any(states);
+        for word in row.path.split(';') {
+            let Some(how) = word.strip_prefix(PRECONDITIONED) else { continue };
+            self.preconditioned = true;
+            self.roomy |= how == NOT;
+        }
         let why = || format!("{}: {}", row.status, row.reasons);
         match row.status {
             Status::Skipped => {

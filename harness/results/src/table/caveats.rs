@@ -45,6 +45,7 @@ pub(super) fn of_experiment(
         }
     }
     caveats.extend(unsteady(experiment));
+    caveats.extend(roomy(experiment));
     let shown: Vec<&CompareRow> = rows
         .iter()
         .filter(|row| row.role == Role::Contender)
@@ -76,6 +77,17 @@ fn unsteady(experiment: &ExperimentSummary) -> Option<String> {
              in, not for one that lasts: run longer (--precise, --window)",
             found.join(", ")
         )
+    })
+}
+
+/// What a device does that is being written to depends on the room it has.
+fn roomy(experiment: &ExperimentSummary) -> Option<String> {
+    let found = experiment.variants.iter().any(|v| v.not_preconditioned);
+    found.then(|| {
+        "the device was not preconditioned, only what trials write to was \
+         written before: a drive that is not full may be faster than it \
+         will be; --precondition 2 writes all of it first, as SNIA's PTS asks"
+            .to_owned()
     })
 }
 
