@@ -25,7 +25,9 @@ pub fn in_lab(
             Err(error) => error.into(),
         };
         match tried {
-            Availability::Available => Vec::new(),
+            Availability::Available | Availability::Undecided { .. } => {
+                Vec::new()
+            }
             Availability::Unavailable { reason, remedy } => {
                 format!("{reason}{SEPARATOR}{remedy}").into_bytes()
             }
@@ -55,7 +57,9 @@ mod tests {
             testing::without_rights();
             testing::refuse_call(libc::SYS_unshare, None, libc::EPERM);
             match lab(&LabSpec::default(), &Wire::Veth) {
-                Availability::Available => Vec::new(),
+                Availability::Available | Availability::Undecided { .. } => {
+                    Vec::new()
+                }
                 Availability::Unavailable { reason, remedy } => {
                     format!("{reason}|{remedy}").into_bytes()
                 }

@@ -63,7 +63,7 @@ pub(crate) fn can_run<W: Way>() -> bool {
         target: &Default::default(),
     };
     match W::probe(&request) {
-        Availability::Available => true,
+        Availability::Available | Availability::Undecided { .. } => true,
         Availability::Unavailable { reason, remedy } => {
             eprintln!("SKIPPED: {}: {reason}; {remedy}", W::ID);
             false

@@ -3,6 +3,7 @@
 
 mod calls;
 mod passthrough;
+mod somewhere;
 mod trim;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 };
 
 use harness::{
-    machine::{BlockDevice, Buffer},
+    machine::{BlockDevice, Buffer, Root},
     suite::{Availability, ProbeRequest},
     uring::probe::{
         Lack, MORE_LOCKED_MEMORY, PROBE_ENTRIES, availability, build,
@@ -140,14 +141,20 @@ pub fn hybrid(request: &ProbeRequest<'_>) -> Availability {
 }
 
 fn polled_by(setup: Setup, request: &ProbeRequest<'_>) -> Availability {
+    let target = target_of(request);
+    let known = match &target {
+        // Cheaper to see than whether there is a ring.
+        None => somewhere::polling(&Root::system()),
+        Some(_) => Availability::Available,
+    };
+    if let lack @ Availability::Unavailable { .. } = known {
+        return lack;
+    }
     let tried = build(setup).and_then(|mut ring| register_ring_fd(&mut ring));
     if let Err(lack) = tried {
         return lack.into();
     }
-    // Without a target there is no device to try.
-    let Some(target) = target_of(request) else {
-        return Availability::Available;
-    };
+    let Some(target) = target else { return known };
     // Both are asked: before Linux 6.11 a device without poll queues served
     // polled reads by interrupt, and said nothing.
     if let Some(device) = &target.device

@@ -60,7 +60,7 @@ fn available(experiment: &Experiment, variant: &Variant) -> bool {
         target: &serde_json::Value::Null,
     };
     match (variant.probe)(&probe) {
-        Availability::Available => true,
+        Availability::Available | Availability::Undecided { .. } => true,
         Availability::Unavailable { reason, .. } => {
             skip(&format!("{}: {reason}", variant.id));
             false

@@ -70,7 +70,7 @@ fn is_available(
         target: &target,
     };
     match (variant.probe)(&probe) {
-        Availability::Available => true,
+        Availability::Available | Availability::Undecided { .. } => true,
         Availability::Unavailable { reason, .. } => {
             skip(&format!("{}: {reason}", variant.id));
             false

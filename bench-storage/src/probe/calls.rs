@@ -8,7 +8,7 @@ use harness::{
 };
 use memmap2::{Advice, MmapOptions};
 
-use super::{no_poll_queues, target_of, whole_sectors};
+use super::{no_poll_queues, somewhere, target_of, whole_sectors};
 use crate::{
     contents::BLOCK_BYTES,
     engine::{aio_calls::Context, blocking::ReadCall},
@@ -30,14 +30,18 @@ const HIPRI_IGNORED_SINCE: (u32, u32) = (5, 19);
 /// A kernel that still polls for a call that waits, and a device that can be
 /// polled. Nothing else says so: the flag is ignored where it cannot be served.
 pub fn hipri(request: &ProbeRequest<'_>) -> Availability {
-    if kernel_version(&Root::system()) >= Some(HIPRI_IGNORED_SINCE) {
+    let root = Root::system();
+    if kernel_version(&root) >= Some(HIPRI_IGNORED_SINCE) {
         return Availability::unavailable(
             "since Linux 5.19 the kernel ignores RWF_HIPRI on calls that wait",
             "`uring-iopoll`, which is how a program polls today; Linux 5.18 \
              or earlier polls in such calls too",
         );
     }
-    match target_of(request).and_then(|target| target.device) {
+    let Some(target) = target_of(request) else {
+        return somewhere::polling(&root);
+    };
+    match target.device {
         Some(device) if device.io_poll == Some(false) => {
             no_poll_queues(&device)
         }
@@ -48,7 +52,9 @@ pub fn hipri(request: &ProbeRequest<'_>) -> Availability {
 /// A file system that can drop pages once they were read.
 pub fn uncached(request: &ProbeRequest<'_>) -> Availability {
     let Some(target) = target_of(request) else {
-        return Availability::Available;
+        return Availability::undecided(
+            "the target's file system, and Linux 6.14 or later",
+        );
     };
     let buffered = Target { access: Access::Buffered, ..target };
     let call = ReadCall::Preadv2 { flags: libc::RWF_DONTCACHE };

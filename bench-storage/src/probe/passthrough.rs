@@ -10,7 +10,7 @@ use harness::{
     },
 };
 
-use super::{no_poll_queues, register_buffers, target_of};
+use super::{no_poll_queues, register_buffers, somewhere, target_of};
 use crate::{
     contents::BLOCK_BYTES,
     engine::{
@@ -23,46 +23,69 @@ use crate::{
         command::{self, Command},
         identify, status,
     },
+    target::Target,
 };
 
 /// A ring with large entries, and a target that is an NVMe namespace.
 pub fn passthru(request: &ProbeRequest<'_>) -> Availability {
-    availability(commands(Setup::SingleIssuer, request))
+    where_nvme(request, || commands(Setup::SingleIssuer, request))
 }
 
 /// The same with the experiment's buffers registered.
 pub fn passthru_buffers(request: &ProbeRequest<'_>) -> Availability {
-    availability(with_buffers(Setup::SingleIssuer, request))
+    where_nvme(request, || with_buffers(Setup::SingleIssuer, request))
 }
 
 /// The same with queues for polling. The kernel would accept the commands
 /// without such queues too, and serve them by interrupt.
 pub fn passthru_polled(request: &ProbeRequest<'_>) -> Availability {
-    if let Err(lack) = with_buffers(Setup::Polled, request) {
-        return lack.into();
-    }
-    match target_of(request).and_then(|target| target.device) {
-        Some(device) if device.io_poll == Some(false) => {
-            no_poll_queues(&device)
+    let tried = where_nvme(request, || with_buffers(Setup::Polled, request));
+    match (tried, target_of(request)) {
+        (Availability::Undecided { .. }, None) => {
+            somewhere::polling(&Root::system())
         }
-        _ => Availability::Available,
+        (Availability::Available, Some(Target { device, .. })) => device
+            .filter(|device| device.io_poll == Some(false))
+            .map_or(Availability::Available, |d| no_poll_queues(&d)),
+        (answer, _) => answer,
     }
 }
 
 /// A namespace that may be written, with the word of its block device.
 pub fn passthru_writes(request: &ProbeRequest<'_>) -> Availability {
-    let tried = writable(request)
-        .and_then(|_| with_buffers(Setup::SingleIssuer, request));
-    availability(tried)
+    where_nvme(request, || {
+        writable(request)?;
+        with_buffers(Setup::SingleIssuer, request)
+    })
 }
 
 /// The same, of a controller that deallocates. Nothing is deallocated.
 pub fn passthru_trims(request: &ProbeRequest<'_>) -> Availability {
-    let tried = writable(request).and_then(|namespace| {
+    where_nvme(request, || {
+        let namespace = writable(request)?;
         commands(Setup::SingleIssuer, request)?;
         namespace.as_ref().map_or(Ok(()), deallocates)
-    });
-    availability(tried)
+    })
+}
+
+/// A namespace whose volatile cache can be flushed, with or without a word.
+pub fn passthru_flushes(request: &ProbeRequest<'_>) -> Availability {
+    where_nvme(request, || commands(Setup::SingleIssuer, request))
+}
+
+/// What comes of trying; as long as there is no target, only where any device
+/// here would do.
+fn where_nvme(
+    request: &ProbeRequest<'_>,
+    attempt: impl FnOnce() -> Result<(), Lack>,
+) -> Availability {
+    if target_of(request).is_some() {
+        return availability(attempt());
+    }
+    match somewhere::namespaces(&Root::system()) {
+        lack @ Availability::Unavailable { .. } => lack,
+        known => attempt().map_or_else(Availability::from, |()| known),
+    }
 }
 
 /// `None` where nothing was prepared.
@@ -85,11 +108,6 @@ fn deallocates(namespace: &Namespace) -> Result<(), Lack> {
             remedy: "a drive that deallocates (`nvme id-ctrl`)".to_owned(),
         }),
     }
-}
-
-/// A namespace whose volatile cache can be flushed, with or without a word.
-pub fn passthru_flushes(request: &ProbeRequest<'_>) -> Availability {
-    availability(commands(Setup::SingleIssuer, request))
 }
 
 fn with_buffers(setup: Setup, request: &ProbeRequest<'_>) -> Result<(), Lack> {

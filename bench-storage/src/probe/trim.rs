@@ -18,7 +18,10 @@ use crate::{
 /// A file system that punches holes, or a device that discards.
 pub fn trim(request: &ProbeRequest<'_>) -> Availability {
     let Some(target) = target_of(request) else {
-        return Availability::Available;
+        return Availability::undecided(
+            "whether the target's file system punches holes, or a device \
+             discards",
+        );
     };
     availability(droppable(request, &target))
 }
@@ -43,7 +46,11 @@ pub fn uring_fallocate(request: &ProbeRequest<'_>) -> Availability {
 /// A device that discards, and a kernel that takes that from a ring.
 pub fn uring_discard(request: &ProbeRequest<'_>) -> Availability {
     let Some(target) = target_of(request) else {
-        return single_issuer(request);
+        return both(single_issuer(request), || {
+            Availability::undecided(
+                "`--target`: a block device that discards, and its word",
+            )
+        });
     };
     if let Some(filesystem) = &target.filesystem {
         return Availability::unavailable(

@@ -227,7 +227,7 @@ pub fn available(
     let probe =
         ProbeRequest { params: &experiment.params, cpus: &cpus(2), target };
     match (variant.probe)(&probe) {
-        Availability::Available => true,
+        Availability::Available | Availability::Undecided { .. } => true,
         Availability::Unavailable { reason, remedy } => {
             assert!(!reason.is_empty() && !remedy.is_empty());
             skip(&format!("{}: {reason}; {remedy}", variant.id));

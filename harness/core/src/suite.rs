@@ -239,6 +239,12 @@ pub struct ProbeRequest<'a> {
 pub enum Availability {
     /// It can run.
     Available,
+    /// It depends on what it works on, which is not known yet: before a run,
+    /// where nothing was prepared.
+    Undecided {
+        /// What decides, with what was seen of it so far.
+        by: String,
+    },
     /// It cannot, because of this.
     Unavailable {
         /// What is missing, with the value that was seen.
@@ -249,6 +255,11 @@ pub enum Availability {
 }
 
 impl Availability {
+    /// Shorthand for the answer before there is anything to ask.
+    pub fn undecided(by: impl Into<String>) -> Self {
+        Self::Undecided { by: by.into() }
+    }
+
     /// Shorthand for the negative answer.
     pub fn unavailable(
         reason: impl Into<String>,

@@ -132,7 +132,9 @@ mod tests {
                 &LabSpec::default(),
                 &Wire::Veth,
             ) {
-                Availability::Available => b"available".to_vec(),
+                Availability::Available | Availability::Undecided { .. } => {
+                    b"available".to_vec()
+                }
                 Availability::Unavailable { reason, remedy } => {
                     format!("{reason}; {remedy}").into_bytes()
                 }

@@ -12,15 +12,14 @@ use harness::{
         filter::{Filter, SWEEP, matching},
         output,
     },
-    suite::{DeviceReport, Experiment, Role, Suite},
+    suite::{Availability, DeviceReport, Experiment, Role, Suite},
 };
 
-use super::probes::{Probed, probe_all};
+use super::probes::probe_each;
 
 /// A target is made, or opened, by a run only.
-const WITHOUT_TARGET: &str = "tried without a target: whether its device has \
-    poll queues or takes NVMe commands, and what its\nfile system can, \
-    depends on --target; a run says so\n";
+const WITHOUT_TARGET: &str = "tried without a target: `depends on` is what a \
+    run finds out about its own\n";
 
 /// Arguments of `bypass list`.
 #[derive(Debug, Args)]
@@ -50,7 +49,7 @@ impl List {
             .map(|(_, experiment)| experiment)
             .filter(|experiment| is_told(experiment))
             .collect();
-        let mut probed = probe_all(&asked, &usable_cpus()).into_iter();
+        let mut probed = probe_each(&asked, &usable_cpus()).into_iter();
         let text = if self.json {
             let list: Vec<_> = asked
                 .iter()
@@ -137,7 +136,7 @@ fn usable_cpus() -> Vec<Cpu> {
     }
 }
 
-fn experiment_text(experiment: &Experiment, probed: &[Probed]) -> String {
+fn experiment_text(experiment: &Experiment, probed: &[Availability]) -> String {
     let tags = match experiment.tags {
         [] => String::new(),
         tags => format!("  [{}]", tags.join(" ")),
@@ -157,13 +156,15 @@ fn experiment_text(experiment: &Experiment, probed: &[Probed]) -> String {
             role(variant.role),
             variant.about
         ));
-        if let Err((reason, remedy)) = probed {
-            let indent = width + 6;
-            text.push_str(&format!(
-                "{:indent$}not here: {reason}; {remedy}\n",
-                ""
-            ));
-        }
+        let told = match probed {
+            Availability::Available => continue,
+            Availability::Undecided { by } => format!("depends on {by}"),
+            Availability::Unavailable { reason, remedy } => {
+                format!("not here: {reason}; {remedy}")
+            }
+        };
+        let indent = width + 6;
+        text.push_str(&format!("{:indent$}{told}\n", ""));
     }
     text.push('\n');
     text
@@ -171,21 +172,29 @@ fn experiment_text(experiment: &Experiment, probed: &[Probed]) -> String {
 
 fn experiment_json(
     experiment: &Experiment,
-    probed: &[Probed],
+    probed: &[Availability],
 ) -> serde_json::Value {
     let variants: Vec<_> = experiment
         .variants
         .iter()
         .zip(probed)
         .map(|(variant, probed)| {
+            let (available, decides, lack) = match probed {
+                Availability::Available => (Some(true), None, None),
+                Availability::Undecided { by } => (None, Some(by), None),
+                Availability::Unavailable { reason, remedy } => {
+                    (Some(false), None, Some((reason, remedy)))
+                }
+            };
             serde_json::json!({
                 "variant": variant.id,
                 "about": variant.about,
                 "role": role(variant.role),
                 "bound": variant.bound,
-                "available": probed.is_ok(),
-                "reason": probed.as_ref().err().map(|(reason, _)| reason),
-                "remedy": probed.as_ref().err().map(|(_, remedy)| remedy),
+                "available": available,
+                "depends_on": decides,
+                "reason": lack.map(|(reason, _)| reason),
+                "remedy": lack.map(|(_, remedy)| remedy),
             })
         })
         .collect();

@@ -6,8 +6,10 @@ use harness::{
         exit::Exit, options::RunOptions, output, progress::human_duration,
         runner::Preview,
     },
-    suite::RefusalKind,
+    suite::{Availability, RefusalKind},
 };
+
+use super::probes::{Question, probe_all};
 
 /// Prints the plan, the time, the bytes to be written and the devices touched.
 pub fn show(
@@ -15,10 +17,11 @@ pub fn show(
     options: &RunOptions,
     json: bool,
 ) -> anyhow::Result<Exit> {
+    let unsure = unsure(preview);
     let text = if json {
-        format!("{:#}\n", preview_json(preview, options))
+        format!("{:#}\n", preview_json(preview, options, &unsure))
     } else {
-        preview_text(preview, options)
+        preview_text(preview, options, &unsure)
     };
     crate::printed(output::write_stdout(&text))?;
     let kinds = preview.forecasts.iter().filter_map(|(_, f)| f.as_ref().err());
@@ -33,7 +36,48 @@ pub fn show(
         .unwrap_or(Exit::Done))
 }
 
-fn preview_text(preview: &Preview, options: &RunOptions) -> String {
+/// The variants that a run may have to leave out, each once, in the order of
+/// the plan: what is asked differs little between experiments.
+fn unsure(preview: &Preview) -> Vec<(String, Availability)> {
+    let mut questions: Vec<Question<'_>> = Vec::new();
+    for planned in preview.planned.iter().filter(|p| p.lack.is_none()) {
+        for variant in &planned.experiment.variants {
+            let (experiment, cpus) = (&planned.experiment, &planned.cpus);
+            let question = Question { experiment, variant, cpus };
+            if questions.iter().all(|q| name(q) != name(&question)) {
+                questions.push(question);
+            }
+        }
+    }
+    let answers = probe_all(&questions);
+    let told = questions.iter().map(name).zip(answers);
+    told.filter(|(_, answer)| *answer != Availability::Available).collect()
+}
+
+/// Suite and variant.
+fn name(question: &Question<'_>) -> String {
+    let experiment = question.experiment.id;
+    let suite = experiment.split('/').next().unwrap_or(experiment);
+    format!("{suite} {}", question.variant.id)
+}
+
+fn unsure_text((variant, answer): &(String, Availability)) -> String {
+    match answer {
+        Availability::Available => String::new(),
+        Availability::Undecided { by } => {
+            format!("{variant} depends on {by}\n")
+        }
+        Availability::Unavailable { reason, remedy } => {
+            format!("{variant} not here: {reason}; {remedy}\n")
+        }
+    }
+}
+
+fn preview_text(
+    preview: &Preview,
+    options: &RunOptions,
+    unsure: &[(String, Availability)],
+) -> String {
     let mut text = String::new();
     for planned in &preview.planned {
         let variants: Vec<&str> =
@@ -48,6 +92,10 @@ fn preview_text(preview: &Preview, options: &RunOptions) -> String {
             planned.experiment.key(),
             variants.join(" ")
         ));
+    }
+    if !unsure.is_empty() {
+        text.push('\n');
+        text.extend(unsure.iter().map(unsure_text));
     }
     text.push_str(&format!(
         "\n{} session(s) of {} blocks, {} trials of {:.1} s: about {}\n",
@@ -78,7 +126,11 @@ fn preview_text(preview: &Preview, options: &RunOptions) -> String {
     text
 }
 
-fn preview_json(preview: &Preview, options: &RunOptions) -> serde_json::Value {
+fn preview_json(
+    preview: &Preview,
+    options: &RunOptions,
+    unsure: &[(String, Availability)],
+) -> serde_json::Value {
     let experiments: Vec<_> = preview
         .planned
         .iter()
@@ -111,6 +163,10 @@ fn preview_json(preview: &Preview, options: &RunOptions) -> serde_json::Value {
     serde_json::json!({
         "options": options,
         "experiments": experiments,
+        "unsure": unsure
+            .iter()
+            .map(|told| unsure_text(told).trim_end().to_owned())
+            .collect::<Vec<_>>(),
         "trials": preview.trials,
         "duration_s": preview.duration.as_secs_f64(),
         "suites": forecasts,

@@ -11,33 +11,53 @@ use std::{
 
 use harness::{
     machine::cpu_set::Cpu,
-    suite::{Availability, CpuNeed, Experiment, ProbeRequest},
+    suite::{Availability, CpuNeed, Experiment, ProbeRequest, Variant},
 };
-
-/// What a variant lacks: the reason and the remedy.
-pub type Probed = Result<(), (String, String)>;
 
 /// Probes are waited for, not computed; more gain nothing.
 const THREADS: usize = 16;
 
-/// What each variant of each experiment lacks, in their order.
-pub fn probe_all(
+/// A variant of an experiment, to be asked whether it runs on these CPUs.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The experiment.
+    pub experiment: &'a Experiment,
+    /// Its variant.
+    pub variant: &'a Variant,
+    /// The CPUs that its trials would use.
+    pub cpus: &'a [Cpu],
+}
+
+/// What each variant of each experiment says, in their order.
+pub fn probe_each(
     experiments: &[&Experiment],
     cpus: &[Cpu],
-) -> Vec<Vec<Probed>> {
-    let tasks: Vec<(&Experiment, usize)> = experiments
+) -> Vec<Vec<Availability>> {
+    let questions: Vec<Question<'_>> = experiments
         .iter()
-        .flat_map(|e| (0..e.variants.len()).map(|index| (*e, index)))
+        .flat_map(|experiment| {
+            let variants = experiment.variants.iter();
+            variants.map(move |variant| Question { experiment, variant, cpus })
+        })
         .collect();
-    let found: Vec<OnceLock<Probed>> =
+    let mut answers = probe_all(&questions).into_iter();
+    experiments
+        .iter()
+        .map(|e| answers.by_ref().take(e.variants.len()).collect())
+        .collect()
+}
+
+/// The answers, in the order of the questions.
+pub fn probe_all(tasks: &[Question<'_>]) -> Vec<Availability> {
+    let found: Vec<OnceLock<Availability>> =
         tasks.iter().map(|_| OnceLock::new()).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some((experiment, index)) = tasks.get(at) else { break };
+            let Some(task) = tasks.get(at) else { break };
             // Each place is filled by the one thread that drew its number.
-            let _ = found[at].set(probe(experiment, *index, cpus));
+            let _ = found[at].set(probe(task));
         }
     };
     thread::scope(|scope| {
@@ -47,34 +67,28 @@ pub fn probe_all(
         }
         work();
     });
-    let mut found =
-        tasks.iter().zip(found).map(|((experiment, index), cell)| {
-            match cell.into_inner() {
-                Some(Ok(())) => Ok(()),
-                // Together they may have asked for more than a limit allows, such
-                // as that of locked memory: alone it counts.
-                _ => probe(experiment, *index, cpus),
-            }
-        });
-    experiments
+    tasks
         .iter()
-        .map(|e| found.by_ref().take(e.variants.len()).collect())
+        .zip(found)
+        .map(|(task, cell)| match cell.into_inner() {
+            // Together they may have asked for more than a limit allows, such
+            // as that of locked memory: alone it counts.
+            None | Some(Availability::Unavailable { .. }) => probe(task),
+            Some(answer) => answer,
+        })
         .collect()
 }
 
-fn probe(experiment: &Experiment, index: usize, cpus: &[Cpu]) -> Probed {
+fn probe(task: &Question<'_>) -> Availability {
+    let Question { experiment, variant, cpus } = *task;
     if let Some(lack) = lack(experiment, cpus) {
-        return Err((lack, "run on more CPUs".to_owned()));
+        return Availability::unavailable(lack, "run on more CPUs");
     }
-    let request = ProbeRequest {
+    (variant.probe)(&ProbeRequest {
         params: &experiment.params,
         cpus,
         target: &serde_json::Value::Null,
-    };
-    match (experiment.variants[index].probe)(&request) {
-        Availability::Available => Ok(()),
-        Availability::Unavailable { reason, remedy } => Err((reason, remedy)),
-    }
+    })
 }
 
 fn lack(experiment: &Experiment, cpus: &[Cpu]) -> Option<String> {
@@ -121,8 +135,10 @@ mod tests {
         }
     }
 
-    fn lacks(found: &[Probed]) -> Vec<bool> {
-        found.iter().map(Result::is_err).collect()
+    fn lacks(found: &[Availability]) -> Vec<bool> {
+        let lacks =
+            |answer| matches!(answer, &Availability::Unavailable { .. });
+        found.iter().map(lacks).collect()
     }
 
     fn here(_: &ProbeRequest<'_>) -> Availability {
@@ -137,7 +153,7 @@ mod tests {
     fn each_answer_stands_at_its_variant() {
         let one = experiment(&[here, never, here]);
         let two = experiment(&[never]);
-        let found = probe_all(&[&one, &two, &one], &[Cpu(0)]);
+        let found = probe_each(&[&one, &two, &one], &[Cpu(0)]);
         let found: Vec<_> = found.iter().map(|of| lacks(of)).collect();
         let of_one = vec![false, true, false];
         assert_eq!(found, [of_one.clone(), vec![true], of_one]);
@@ -160,8 +176,8 @@ mod tests {
                 false => Availability::Available,
             }
         }
-        let found = probe_all(&[&experiment(&[meets, meets])], &[Cpu(0)]);
-        assert_eq!(found, [[Ok(()), Ok(())]]);
+        let found = probe_each(&[&experiment(&[meets, meets])], &[Cpu(0)]);
+        assert_eq!(found, [[Availability::Available, Availability::Available]]);
         // Neither was in want of a second try.
         assert_eq!(*BEGUN.0.lock().expect("no probe panics"), 2);
     }
@@ -176,8 +192,8 @@ mod tests {
                 _ => Availability::Available,
             }
         }
-        let found = probe_all(&[&experiment(&[here, again])], &[Cpu(0)]);
-        assert_eq!(found, [[Ok(()), Ok(())]]);
+        let found = probe_each(&[&experiment(&[here, again])], &[Cpu(0)]);
+        assert_eq!(found, [[Availability::Available, Availability::Available]]);
         assert_eq!(TRIED.load(Ordering::Relaxed), 2);
     }
 
@@ -185,8 +201,9 @@ mod tests {
     fn without_enough_cpus_nothing_is_probed() {
         let mut greedy = experiment(&[|_| unreachable!("not asked")]);
         greedy.cpus = CpuNeed::Exactly(3);
-        let found = probe_all(&[&greedy], &[Cpu(0)]);
-        let lack = found[0][0].as_ref().expect_err("two are missing");
-        assert_eq!(lack.0, "needs 3 CPUs, 1 allowed");
+        let found = probe_each(&[&greedy], &[Cpu(0)]);
+        let lack = "needs 3 CPUs, 1 allowed";
+        let lack = Availability::unavailable(lack, "run on more CPUs");
+        assert_eq!(found, [[lack]], "two are missing");
     }
 }

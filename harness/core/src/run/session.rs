@@ -246,10 +246,11 @@ impl Stage<'_> {
         let mut missing = Vec::new();
         for (index, variant) in experiment.variants.iter().enumerate() {
             match (variant.probe)(&request) {
-                Availability::Available => available.push(index),
                 Availability::Unavailable { reason, remedy } => {
                     missing.push((index, reason, remedy));
                 }
+                // What no probe can tell, its trials do.
+                _ => available.push(index),
             }
         }
         if !done.skipped.is_empty() {
