@@ -6,8 +6,8 @@
 //! or write, `engine` the hot loops that they share, `target` what is read and
 //! written, `nvme` a namespace without the block layer, `guard` what may be
 //! written at all, `source` and `sink` how a worker sees it, `path`, `polling`,
-//! `blank`, `medium`, `durability` and `probe` what a row may claim and what a
-//! machine can run.
+//! `passed_through`, `blank`, `medium`, `durability` and `probe` what a row may
+//! claim and what a machine can run.
 
 pub mod addresses;
 pub mod below;
@@ -29,6 +29,7 @@ pub mod mixed;
 pub mod moving;
 pub mod nvme;
 pub mod page_cache;
+pub mod passed_through;
 pub mod path;
 pub mod polling;
 pub mod probe;

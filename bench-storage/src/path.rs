@@ -55,14 +55,6 @@ pub fn state_io_wq(outcome: &mut Outcome) {
     outcome.evidence.prove("io_wq", io_wq_word(&outcome.signals));
 }
 
-/// States where commands went that were passed through: there is no page cache
-/// on that way, and the kernel counts none of their bytes for a process.
-pub fn state_passthrough(outcome: &mut Outcome, source: &Source) {
-    judge_device(outcome, source);
-    outcome.evidence.prove("direct", "yes");
-    outcome.evidence.prove("command", "nvme read");
-}
-
 /// States whether reads through the page cache found it empty. A row of a
 /// variant that is to read cold data shows storage, or is degraded.
 pub fn judge_cold(outcome: &mut Outcome, source: &Source) {
@@ -133,7 +125,7 @@ fn prove_storage(outcome: &mut Outcome, source: &Source) -> Option<Storage> {
 
 /// States what kind of device it is, and judges whether it can have given as
 /// much, and whether it held anything to give.
-fn judge_device(outcome: &mut Outcome, source: &Source) {
+pub fn judge_device(outcome: &mut Outcome, source: &Source) {
     source.ceiling().judge(outcome);
     source.sampled().judge(&mut outcome.evidence);
     let medium = Medium::of(source.root(), source.target().device.as_ref());

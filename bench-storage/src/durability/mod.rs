@@ -145,8 +145,6 @@ pub fn state_preconditioned(evidence: &mut Evidence, target: &Target) {
 /// States of writes that were passed through what there is to say: the block
 /// layer counts nothing of them.
 pub fn state_passed_through(outcome: &mut Outcome, sink: &Sink) {
-    outcome.evidence.prove("direct", "yes");
-    outcome.evidence.prove("command", "nvme write");
     state_preconditioned(&mut outcome.evidence, sink.target());
     outcome.evidence.prove("flush", "none: not durable");
     state_cache(outcome, sink.target());

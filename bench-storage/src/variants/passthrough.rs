@@ -13,6 +13,7 @@ use crate::{
     },
     load::Load,
     nvme::Namespace,
+    passed_through::{PassedThrough, Way},
     path,
     polling::Interrupts,
     source::Source,
@@ -28,6 +29,7 @@ pub(super) fn commands(
     let namespace = Namespace::of(&trial.root, source.target())
         .map_err(|lack| TrialError::setup(lack.reason))?;
     let shape = source.load().ring_shape();
+    let passed = PassedThrough::begin(&trial.root, source.target());
     let interrupts = Interrupts::count(&trial.root, source.target());
     let mut outcome = closed::run(trial, shape, |place| {
         let mut ring =
@@ -42,7 +44,9 @@ pub(super) fn commands(
         )?;
         Ok(RingWork::<_, _, true>::new(ring, Enter, reads, fill(&shape)))
     })?;
-    path::state_passthrough(&mut outcome, &source);
+    path::judge_device(&mut outcome, &source);
+    let op_bytes = source.load().op_bytes;
+    passed.judge(&mut outcome, &namespace, Way::Read, op_bytes);
     path::judge_io_wq(&mut outcome);
     interrupts.judge(&mut outcome, setup);
     Ok(outcome)

@@ -15,6 +15,7 @@ use crate::{
         ring_reads::Registered, ring_writes::LoneWrites, rounds::RingWork,
     },
     nvme::Namespace,
+    passed_through::{PassedThrough, Way},
     path,
     polling::Interrupts,
     probe,
@@ -81,6 +82,7 @@ fn passed_through(trial: &Trial) -> Result<Outcome, TrialError> {
         .map_err(|lack| TrialError::setup(lack.reason))?;
     let setup = Setup::SingleIssuer;
     let shape = sink.load().ring_shape();
+    let passed = PassedThrough::begin(&trial.root, sink.target());
     let interrupts = Interrupts::count(&trial.root, sink.target());
     let mut outcome = closed::run(trial, shape, |place| {
         let mut ring =
@@ -88,6 +90,8 @@ fn passed_through(trial: &Trial) -> Result<Outcome, TrialError> {
         let ops = PassthroughWrites::new(&mut ring, &sink, &namespace, place)?;
         Ok(RingWork::<_, _, true>::new(ring, Enter, ops, fill(&shape)))
     })?;
+    let op_bytes = sink.load().op_bytes;
+    passed.judge(&mut outcome, &namespace, Way::Write, op_bytes);
     durability::state_passed_through(&mut outcome, &sink);
     path::judge_io_wq(&mut outcome);
     interrupts.judge(&mut outcome, setup);
