@@ -255,7 +255,7 @@ fn failed(result: i64, offset: u64, bytes: usize) -> TrialError {
     {
         return TrialError::op(READ, errno, offset, bytes as u64);
     }
-    let short = format!("{READ} (short: {result} bytes came back)");
+    let short = format!("{READ} (short: {result} of {bytes} bytes)");
     TrialError::op(&short, 0, offset, bytes as u64)
 }
 
