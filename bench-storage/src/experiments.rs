@@ -18,6 +18,7 @@ use crate::{
     },
     variants::{
         aio::AIO,
+        flushing::{FDATASYNC, FDATASYNC_POOL},
         mmap::MMAP,
         mmap_populate::MMAP_POPULATE,
         nop::{NOP, NOP_BARE, NOP_RECORDED},
@@ -92,6 +93,9 @@ const SIZES_DEPTH: u64 = 4;
 /// Reads of a depth that are submitted together at most.
 const BATCHES: [u64; 5] = [1, 2, 8, 16, 32];
 
+/// Flushes in flight: what was asked for meanwhile shares the next one.
+const FLUSH_DEPTHS: [u64; 2] = [8, 32];
+
 /// The depth at which batches differ.
 const BATCHES_DEPTH: u64 = 32;
 
@@ -119,7 +123,7 @@ pub fn all() -> Vec<Experiment> {
         moving::to_socket(),
         ladder(1, PREAD),
         ladder(32, PREAD_POOL),
-        upkeep::flush(),
+        upkeep::flush(1, FDATASYNC, &["full"]),
         nop_rate(),
     ];
     all.extend(sweep());
@@ -164,7 +168,10 @@ fn sweep() -> Vec<Experiment> {
         let reads = randread(BATCHES_DEPTH, PREAD_POOL, TAGS);
         Experiment { params: reads.params.with(BATCH, batch), ..reads }
     });
-    depths.chain(zipf).chain(sizes).chain(cpus).chain(batches).collect()
+    let flushes =
+        FLUSH_DEPTHS.map(|depth| upkeep::flush(depth, FDATASYNC_POOL, TAGS));
+    let points = depths.chain(zipf).chain(sizes).chain(cpus).chain(batches);
+    points.chain(flushes).collect()
 }
 
 /// 1, 2, 4 and so on, and all.

@@ -152,7 +152,7 @@ impl Load {
     }
 }
 
-/// The shape of a NOP trial, which moves no bytes and needs no pattern. Its
+/// The shape of a NOP trial or of one that flushes: neither moves bytes. Its
 /// batch is that of the rings that it bounds.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ use harness::{
     machine::Root,
     measure::{
         observer::storage_written_bytes,
-        trial::{Evidence, Outcome},
+        trial::{Evidence, Outcome, Shape},
     },
 };
 
@@ -68,22 +68,25 @@ impl Watch {
         Self { root: root.clone(), before, stored_before }
     }
 
-    /// The second look after a trial that only flushed, by one thread. What
-    /// the device was asked for is what was verified.
+    /// The second look after a trial that only flushed. What the device was
+    /// asked for is what was verified; of those in flight together one may do
+    /// for all.
     pub fn judge_flushes(self, outcome: &mut Outcome, target: &Target) {
         let after = counts(&self.root, target.device.as_ref());
         let flushes = outcome.evidence.calls.map_or(0, |calls| calls.ops);
+        let Shape { threads, depth, .. } = outcome.shape;
+        let in_flight = (threads * depth) as f64;
         let case = Case {
             target,
             direct: true,
-            writers: 1.0,
+            writers: in_flight,
             writes: flushes as f64,
             bytes: 0.0,
             means: Means::Sync,
             seen: seen(&self.before, &after),
             medium: Medium::of(&self.root, target.device.as_ref()),
         };
-        let enough = SHARE_MIN * flushes as f64;
+        let enough = SHARE_MIN * flushes as f64 / in_flight;
         if case.seen.flushes.is_some_and(|asked| asked >= enough) {
             outcome.evidence.verified_ops = flushes;
         }

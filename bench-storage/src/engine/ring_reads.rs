@@ -109,7 +109,7 @@ unsafe impl Requests for RingReads<'_> {
 
 impl Registered {
     /// States what the kernel accepted.
-    pub(super) fn prove(self, evidence: &mut Evidence) {
+    pub(crate) fn prove(self, evidence: &mut Evidence) {
         let word = |yes| if yes { "yes" } else { "no" };
         evidence.prove("registered_ring", word(self.ring));
         evidence.prove("fixed_file", word(self.file));

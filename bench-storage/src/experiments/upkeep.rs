@@ -1,14 +1,14 @@
 //! What has to be done beside reading and writing: dropping what is not needed
 //! any more, and flushing.
 
-use harness::suite::{CpuNeed, Experiment, LatencyKind, Params};
+use harness::suite::{CpuNeed, Experiment, LatencyKind, Params, Variant};
 
 use super::moves;
 use crate::{
     addresses::Pattern,
     load::{DEPTH, OP_BYTES},
     variants::{
-        flushing::{FDATASYNC, URING_FSYNC_ALONE, URING_PASSTHRU_FLUSH},
+        flushing::{URING_FSYNC_ALONE, URING_PASSTHRU_FLUSH},
         trim::{
             REWRITE_ONLY, TRIM, URING_DISCARD, URING_FALLOCATE,
             URING_PASSTHRU_TRIM,
@@ -41,17 +41,21 @@ pub(super) fn trim() -> Experiment {
     }
 }
 
-/// Of a target that nothing was written to meanwhile.
-pub(super) fn flush() -> Experiment {
+/// Of a target that nothing was written to meanwhile, so many at a time.
+pub(super) fn flush(
+    depth: u64,
+    baseline: Variant,
+    tags: &'static [&'static str],
+) -> Experiment {
     Experiment {
         id: FLUSH_ID,
         about: "the device's cache is flushed, with nothing in it that we \
                 wrote: the least that a flush costs",
-        params: Params::new().with(OP_BYTES, 0).with(DEPTH, 1),
-        tags: &["full"],
+        params: Params::new().with(OP_BYTES, 0).with(DEPTH, depth),
+        tags,
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
         steps: &[],
-        variants: vec![FDATASYNC, URING_FSYNC_ALONE, URING_PASSTHRU_FLUSH],
+        variants: vec![baseline, URING_FSYNC_ALONE, URING_PASSTHRU_FLUSH],
     }
 }

@@ -1,22 +1,26 @@
-//! Flushes: by a blocking call, through a ring, and as NVMe commands that are
+//! Flushes: by blocking calls, through a ring, and as NVMe commands that are
 //! passed through.
 
 use std::fs::File;
 
 use harness::{
     load::closed,
-    measure::trial::{Outcome, Trial, TrialError},
+    measure::trial::{Outcome, Shape, Trial, TrialError},
     suite::{Role, Variant},
 };
 
+use super::{fill, no_ring};
 use crate::{
     durability::{self, Watch},
-    flushing::{Fdatasync, Flush, FlushCommand, Flushing, RingFsync},
+    engine::{drives::Enter, ring::Setup, rounds::RingWork},
+    flushing::{Fdatasync, Flushes},
     load::nop_shape,
     nvme::Namespace,
     path, probe,
     target::{self, Target},
 };
+
+const SETUP: Setup = Setup::SingleIssuer;
 
 /// What every program can do.
 pub const FDATASYNC: Variant = Variant {
@@ -27,10 +31,15 @@ pub const FDATASYNC: Variant = Variant {
     bound: None,
     spinning: false,
     probe: probe::blocking,
-    worker: |trial| {
-        counted(trial, |target| Ok(Fdatasync::new(open(target)?)))
-            .map(|(outcome, _)| outcome)
-    },
+    worker: blocking,
+};
+
+/// The same at any other depth.
+pub const FDATASYNC_POOL: Variant = Variant {
+    id: "fdatasync-pool",
+    about: "a pool of threads in fdatasync(2), one per flush in flight, over \
+            all CPUs of the trial",
+    ..FDATASYNC
 };
 
 /// The same, asynchronous.
@@ -39,12 +48,7 @@ pub const URING_FSYNC_ALONE: Variant = Variant {
     about: "io_uring: IORING_OP_FSYNC of the data; an io-wq worker does it",
     role: Role::Contender,
     probe: probe::single_issuer,
-    worker: |trial| {
-        let (mut outcome, _) =
-            counted(trial, |target| RingFsync::new(open(target)?))?;
-        path::state_fsync(&mut outcome);
-        Ok(outcome)
-    },
+    worker: ring,
     ..FDATASYNC
 };
 
@@ -55,18 +59,7 @@ pub const URING_PASSTHRU_FLUSH: Variant = Variant {
             past the block layer",
     role: Role::Contender,
     probe: probe::passthru_flushes,
-    worker: |trial| {
-        let (mut outcome, target) = flushed(trial, |target| {
-            let namespace = Namespace::of(&trial.root, target)
-                .map_err(|lack| TrialError::setup(lack.reason))?;
-            FlushCommand::new(namespace)
-        })?;
-        path::judge_io_wq(&mut outcome);
-        // Each has come back with the status of the device itself.
-        durability::state_cache(&mut outcome, &target);
-        outcome.evidence.prove("flush", "nvme flush: not counted");
-        Ok(outcome)
-    },
+    worker: passed_through,
     ..FDATASYNC
 };
 
@@ -76,29 +69,47 @@ fn open(target: &Target) -> Result<File, TrialError> {
     })
 }
 
-/// A trial of one way to flush that the block layer counts.
-fn counted<F: Flush>(
-    trial: &Trial,
-    make: impl Fn(&Target) -> Result<F, TrialError> + Sync,
-) -> Result<(Outcome, Target), TrialError> {
-    let watch = Watch::begin(&trial.root, &trial.target()?);
-    let (mut outcome, target) = flushed(trial, make)?;
+fn blocking(trial: &Trial) -> Result<Outcome, TrialError> {
+    let target: Target = trial.target()?;
+    let ring = nop_shape(trial)?;
+    let shape = Shape { threads: ring.depth, depth: 1, batch: 1, ..ring };
+    let watch = Watch::begin(&trial.root, &target);
+    let mut outcome =
+        closed::run(trial, shape, |_| Ok(Fdatasync::new(open(&target)?)))?;
     watch.judge_flushes(&mut outcome, &target);
-    Ok((outcome, target))
+    Ok(outcome)
 }
 
-fn flushed<F: Flush>(
-    trial: &Trial,
-    make: impl Fn(&Target) -> Result<F, TrialError> + Sync,
-) -> Result<(Outcome, Target), TrialError> {
+fn ring(trial: &Trial) -> Result<Outcome, TrialError> {
     let target: Target = trial.target()?;
     let shape = nop_shape(trial)?;
-    if shape.threads != 1 || shape.depth != 1 {
-        return Err(TrialError::setup(
-            "a target is flushed one time after the other: depth=1",
-        ));
-    }
-    let outcome =
-        closed::run(trial, shape, |_| Ok(Flushing::new(make(&target)?)))?;
-    Ok((outcome, target))
+    let watch = Watch::begin(&trial.root, &target);
+    let mut outcome = closed::run(trial, shape, |_| {
+        let mut ring =
+            SETUP.build(shape.depth).map_err(|e| no_ring(SETUP, &e))?;
+        let file = open(&target)?;
+        let flushes = Flushes::of_file(&mut ring, file, shape.depth)?;
+        Ok(RingWork::<_, _, true>::new(ring, Enter, flushes, fill(&shape)))
+    })?;
+    watch.judge_flushes(&mut outcome, &target);
+    path::state_fsync(&mut outcome);
+    Ok(outcome)
+}
+
+fn passed_through(trial: &Trial) -> Result<Outcome, TrialError> {
+    let target: Target = trial.target()?;
+    let shape = nop_shape(trial)?;
+    let mut outcome = closed::run(trial, shape, |_| {
+        let mut ring =
+            SETUP.build_of(shape.depth).map_err(|e| no_ring(SETUP, &e))?;
+        let namespace = Namespace::of(&trial.root, &target)
+            .map_err(|lack| TrialError::setup(lack.reason))?;
+        let flushes = Flushes::of_namespace(&mut ring, namespace, shape.depth)?;
+        Ok(RingWork::<_, _, true>::new(ring, Enter, flushes, fill(&shape)))
+    })?;
+    path::judge_io_wq(&mut outcome);
+    // Each has come back with the status of the device itself.
+    durability::state_cache(&mut outcome, &target);
+    outcome.evidence.prove("flush", "nvme flush: not counted");
+    Ok(outcome)
 }
