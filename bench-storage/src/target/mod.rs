@@ -455,7 +455,7 @@ fn hold(
         .unwrap_or_default();
     let mut device = place.device.clone();
     if let Some(device) = &mut device {
-        forget_names(device);
+        device.forget_names();
     }
     let target = Target {
         path: PathBuf::from(format!("/proc/self/fd/{fd}")),
@@ -479,10 +479,4 @@ fn keep_across_exec(fd: RawFd) -> io::Result<()> {
     // integer and touches no memory.
     let status = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// A loop device's file name may tell of a person or a project.
-fn forget_names(device: &mut BlockDevice) {
-    device.backing_file = None;
-    device.built_on.iter_mut().for_each(forget_names);
 }

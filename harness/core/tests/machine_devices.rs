@@ -8,6 +8,7 @@ use harness::machine::{
     BlockDevice, NumaNode, PciLink, Root, block_device_of, block_devices,
     devices, devices::BlockKind, filesystem_of, network_interfaces,
 };
+use harness::run::host::Host;
 use machine_support::*;
 
 /// A PCI Express slot on node 1 whose link runs at half its width.
@@ -191,6 +192,25 @@ fn a_loop_device_names_its_file_and_what_is_below() {
          3 queues, polling, 16.0 GT/s PCIe x2 (below its best), \
          partition nvme0n1p2\n"
     );
+}
+
+#[test]
+fn a_run_stores_no_file_behind_a_loop_device() {
+    let tree = nvme_stack();
+    let stacked = "sys/devices/virtual/block/dm-1";
+    block(&tree, stacked, "253:1", 2048);
+    let loop0 = "sys/devices/virtual/block/loop0";
+    tree.link(&format!("{stacked}/slaves/loop0"), loop0);
+    let stored = Host::devices(&tree.root());
+    let names: Vec<&str> = stored["block"]
+        .as_array()
+        .expect("devices")
+        .iter()
+        .filter_map(|device| device["name"].as_str())
+        .collect();
+    assert!(names.contains(&"loop0") && names.contains(&"dm-1"), "{names:?}");
+    assert_eq!(stored["block"][1]["built_on"][0]["name"], "loop0");
+    assert!(!stored.to_string().contains("image file"), "{stored}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
     machine::{
         allowed::{CpuLimit, allowed_cpus, cpu_limit},
         cpu_set::CpuSet,
-        devices::{block_devices, network_interfaces},
+        devices::{BlockDevice, block_devices, network_interfaces},
         doctor::{Live, Patient},
         environment::{
             Difference, Environment, fingerprint, fingerprint_changes,
@@ -84,11 +84,14 @@ impl Host {
         }
     }
 
-    /// Devices, without what names the machine: the machine layer reads no
-    /// serial number, and names that are hardware addresses are replaced.
+    /// Devices, without what names the machine or a person: no serial number
+    /// is ever written out, a loop device's file is left out, and names that
+    /// are hardware addresses are replaced.
     pub fn devices(root: &Root) -> serde_json::Value {
+        let mut blocks = block_devices(root);
+        blocks.iter_mut().for_each(BlockDevice::forget_names);
         let mut devices = serde_json::json!({
-            "block": block_devices(root),
+            "block": blocks,
             "network": network_interfaces(root),
         });
         InterfaceNames::read(root).hide(&mut devices);

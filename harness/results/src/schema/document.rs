@@ -84,9 +84,12 @@ const OTHER_FILES: &str = "
 `blocks`, `sessions`, `window_ns`, `warmup_ns`, `confidence`: what verdicts
 depend on), `parts` (one per process that added to the run: `suites`, `plan`,
 `seed`, `command_line`, `started_at_utc`, `finished_at_utc`, `interrupted`),
-and as found: `environment`, `topology`, `devices`, `clock`, `invocation`. A run
-that has ended has `metric_rows`, the rows that `metrics.csv` must have. The file
-is replaced as a whole, never edited in place.
+and as found: `environment`, `topology`, `devices` (the machine's: `block` and
+`network`), `clock`, `invocation`. A run that has ended has `metric_rows`, the
+rows that `metrics.csv` must have. The file is replaced as a whole, never edited
+in place.
+
+Neither serial numbers nor the files behind loop devices are stored.
 
 `doctor` has a `verdict` (`publishable`, `comparison_only`, `functional_only`)
 and `findings`, each with `id`, `status` (`pass`, `warn`, `fail`, `unknown`,

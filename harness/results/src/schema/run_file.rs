@@ -44,7 +44,8 @@ pub struct RunFile {
     /// CPUs, caches and NUMA nodes.
     #[serde(default)]
     pub topology: Value,
-    /// The devices and interfaces touched.
+    /// The machine's block devices and network interfaces; what a session
+    /// worked on is in `targets`.
     #[serde(default)]
     pub devices: Value,
     /// What each session worked on, as it was found; in the order in which

@@ -135,6 +135,13 @@ impl BlockDevice {
         self.model.as_ref().is_some_and(|model| model.starts_with("QEMU"))
     }
 
+    /// Takes out what may tell of a person or a project, here and below: the
+    /// name of a loop device's file.
+    pub fn forget_names(&mut self) {
+        self.backing_file = None;
+        self.built_on.iter_mut().for_each(BlockDevice::forget_names);
+    }
+
     /// The devices at the bottom: below loop devices, device mapper and md.
     pub fn bottom(&self) -> Vec<&BlockDevice> {
         match self.built_on.as_slice() {
