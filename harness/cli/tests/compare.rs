@@ -160,6 +160,45 @@ fn only_what_differs_of_the_machine_is_told() {
     assert!(!table.contains("cpu_model"), "{table}");
 }
 
+#[test]
+fn what_the_sides_worked_on_is_told_before_all_else() {
+    let directory = scratch();
+    let root = directory.path();
+    for (label, hour, model) in
+        [("before", 10, "Old SSD"), ("after", 14, "New SSD")]
+    {
+        side(root, (label, hour), 1, 1.0);
+        let path =
+            root.join(format!("20261122T044500Z-b69efac8-{label}/run.json"));
+        let file = std::fs::read_to_string(&path).expect("run.json");
+        let mut file: serde_json::Value =
+            serde_json::from_str(&file).expect("JSON");
+        file["targets"] = serde_json::json!([{
+            "session": 1,
+            "suite": "storage",
+            "facts": {"read": {"device": {
+                "name": format!("nvme{hour}n1"), "model": model,
+            }}},
+        }]);
+        file["devices"]["block"][0]["backing_file"] =
+            format!("/home/{label}/image").into();
+        file["tool"]["version"] = label.into();
+        std::fs::write(&path, file.to_string()).expect("write");
+    }
+    let table = text(&bypass(&["compare", "before", "after"], root).stdout);
+    let line = |what: &str| {
+        table
+            .lines()
+            .position(|line| line.starts_with(what))
+            .unwrap_or_else(|| panic!("no {what} in {table}"))
+    };
+    let told = line("target.storage.read.device.model");
+    assert_eq!(told, line("differs") + 1, "{table}");
+    assert!(told < line("tool version"), "{table}");
+    assert!(table.contains("Old SSD") && table.contains("New SSD"));
+    assert!(!table.contains("/home/") && !table.contains("nvme14"), "{table}");
+}
+
 /// A copy under another name whose rates are so many times as high.
 fn copy(root: &Path, id: &str, (label, hour): (&str, u32), factor: f64) {
     let from = example();

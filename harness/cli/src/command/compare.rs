@@ -173,5 +173,18 @@ fn stored(file: &RunFile) -> Stored<'_> {
             .as_str()
             .unwrap_or_default(),
         devices: &file.devices,
+        targets: targets(file),
     }
+}
+
+/// What the run worked on: of each suite as its first session found it. Later
+/// ones of one run set up the same place again.
+fn targets(file: &RunFile) -> Vec<(&str, &serde_json::Value)> {
+    let mut targets: Vec<(&str, &serde_json::Value)> = Vec::new();
+    for target in &file.targets {
+        if !targets.iter().any(|(suite, _)| *suite == target.suite) {
+            targets.push((&target.suite, &target.facts));
+        }
+    }
+    targets
 }

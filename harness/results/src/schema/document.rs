@@ -106,8 +106,9 @@ null or with `label`, `bytes`, `filesystem`, `mount_options`, `extents` (`count`
 link now and at most, node, queues, scheduler, write cache) and `nvme`, one for
 each drive at the bottom: `controller`, `namespace` (`lba_bytes` and what else it
 could be formatted with), `health` (`temperature_c`, `worn_percent` and so on,
-when the session began) and `lacks`, what could not be read and why. No serial
-numbers.
+when the session began) and `lacks`, what could not be read and why.
+`compare` tells what differs of these first, without names of the kernel's,
+counters and temperature.
 
 ## hist/*.hlog
 

@@ -15,6 +15,9 @@ use crate::schema::{Role, SCHEMA_VERSION, Steady, Verdict};
 /// Differences shown; two machines differ in more than anyone reads.
 const DIFFERENCES_MAX: usize = 24;
 
+/// What the sides worked on, which a swap is about, has keys that begin so.
+const TARGET: &str = "target.";
+
 /// Rows told before the table; the table has them all.
 const CLAIMS_MAX: usize = 20;
 
@@ -395,8 +398,11 @@ fn quoted(word: &str) -> String {
 }
 
 fn differing(across: &Across, environment: &[Difference]) -> Vec<String> {
+    let (targets, machine): (Vec<&Difference>, Vec<&Difference>) = environment
+        .iter()
+        .partition(|difference| difference.key.starts_with(TARGET));
     let all: Vec<&Difference> =
-        across.differences.iter().chain(environment).collect();
+        targets.into_iter().chain(&across.differences).chain(machine).collect();
     if all.is_empty() {
         return vec![
             "machine, settings and program are the same on both sides"

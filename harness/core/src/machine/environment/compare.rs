@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Environment;
+use super::{Environment, targets};
 use crate::machine::topology::Topology;
 
 /// Facts that change by themselves while nothing about the machine does.
@@ -50,14 +50,20 @@ pub fn differences(
     compare(&facts(before), &facts(after))
 }
 
-/// The same for two `run.json`: their `environment`, `topology` as the
-/// fingerprint has it, and `devices`, of whatever version wrote them.
+/// The same for two `run.json`: first their `targets`, then `environment`,
+/// `topology` as the fingerprint has it, and `devices`, of whatever version
+/// wrote them. Where both tell what they worked on, block devices that they
+/// did not work on say nothing, and those that they did are told already.
 pub fn stored_differences(before: &Stored, after: &Stored) -> Vec<Difference> {
-    compare(&before.facts(), &after.facts())
+    let tell = |stored: &Stored| !stored.targets.is_empty();
+    let with_disks = !(tell(before) && tell(after));
+    let mut all = targets::differences(&before.targets, &after.targets);
+    all.extend(compare(&before.facts(with_disks), &after.facts(with_disks)));
+    all
 }
 
 /// What a `run.json` holds of the machine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Stored<'a> {
     /// Its `environment`.
     pub environment: &'a Value,
@@ -65,10 +71,12 @@ pub struct Stored<'a> {
     pub fingerprint: &'a str,
     /// Its `devices`.
     pub devices: &'a Value,
+    /// Of each suite that worked on something: its id, and the facts.
+    pub targets: Vec<(&'a str, &'a Value)>,
 }
 
 impl Stored<'_> {
-    fn facts(&self) -> BTreeMap<String, String> {
+    fn facts(&self, with_disks: bool) -> BTreeMap<String, String> {
         let mut facts = match Environment::deserialize(self.environment.clone())
         {
             Ok(environment) => facts(&environment),
@@ -80,7 +88,13 @@ impl Stored<'_> {
         for (key, value) in lines.filter_map(|line| line.split_once('=')) {
             facts.insert(key.to_owned(), value.to_owned());
         }
-        flatten("devices", self.devices, &mut facts);
+        for (kind, devices) in self.devices.as_object().into_iter().flatten() {
+            if with_disks || kind != "block" {
+                flatten(&format!("devices.{kind}"), devices, &mut facts);
+            }
+        }
+        // Older versions stored it, and it may tell of a person.
+        facts.retain(|key, _| !key.ends_with(".backing_file"));
         facts
     }
 }
@@ -165,12 +179,11 @@ fn facts_of(fields: Option<&Map<String, Value>>) -> BTreeMap<String, String> {
 }
 
 fn flatten(key: &str, value: &Value, facts: &mut BTreeMap<String, String>) {
-    let text = match value {
+    match value {
         Value::Object(fields) => {
             for (name, value) in fields {
                 flatten(&format!("{key}.{name}"), value, facts);
             }
-            return;
         }
         // Devices and the like: by name, for their order says nothing.
         Value::Array(items)
@@ -180,10 +193,18 @@ fn flatten(key: &str, value: &Value, facts: &mut BTreeMap<String, String>) {
                 let name = item["name"].as_str().unwrap_or(UNKNOWN);
                 flatten(&format!("{key}.{name}"), item, facts);
             }
-            return;
         }
+        other => {
+            facts.insert(key.to_owned(), plain_text(other));
+        }
+    }
+}
+
+/// A value that is neither an object nor holds any, on one line: a line break
+/// would tear the fingerprint's lines apart.
+pub(super) fn plain_text(value: &Value) -> String {
+    match value {
         Value::Null => UNKNOWN.to_owned(),
-        // A line break would tear the fingerprint's lines apart.
         Value::String(text) => text.replace('\n', " "),
         Value::Array(items) => {
             let texts: Vec<String> = items
@@ -196,6 +217,5 @@ fn flatten(key: &str, value: &Value, facts: &mut BTreeMap<String, String>) {
             texts.join(",")
         }
         other => other.to_string(),
-    };
-    facts.insert(key.to_owned(), text);
+    }
 }

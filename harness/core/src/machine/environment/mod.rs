@@ -4,6 +4,7 @@ mod compare;
 mod frequency;
 mod identity;
 mod kernel;
+mod targets;
 mod virtualization;
 
 use std::collections::BTreeMap;
