@@ -2,6 +2,7 @@
 //! that files are made in, and the device below it.
 
 mod device;
+mod health;
 mod place;
 
 use harness::machine::{
@@ -11,7 +12,7 @@ use harness::machine::{
 
 /// The checks, in the order in which they are told.
 pub fn checks() -> Vec<Check> {
-    [io_uring::CHECKS, place::CHECKS, device::CHECKS].concat()
+    [io_uring::CHECKS, place::CHECKS, device::CHECKS, health::CHECKS].concat()
 }
 
 /// The block device below the target.

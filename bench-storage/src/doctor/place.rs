@@ -1,6 +1,9 @@
 //! The file system that the target is on.
 
-use std::{ffi::CString, os::unix::ffi::OsStrExt};
+use std::{
+    ffi::CString,
+    os::unix::{ffi::OsStrExt, fs::FileTypeExt},
+};
 
 use harness::machine::{
     BlockKind, Filesystem,
@@ -108,13 +111,35 @@ fn stacking(patient: &Patient) -> Result<Observation, Unknown> {
     })
 }
 
-fn place(patient: &Patient) -> Result<Filesystem, Unknown> {
+/// The file system below the target; `None` if the target is a device: what
+/// its node lies on (devtmpfs) is not what is measured.
+fn place(patient: &Patient) -> Result<Option<Filesystem>, Unknown> {
+    if is_device(patient) {
+        return Ok(None);
+    }
     filesystem_of(&patient.root, &patient.target)
+        .map(Some)
         .ok_or_else(|| patient.lack("proc/self/mountinfo"))
 }
 
+fn is_device(patient: &Patient) -> bool {
+    if !patient.root.is_system() {
+        // Numbers of files in a captured tree are those of this machine.
+        return patient.target.starts_with("/dev")
+            && patient.block_device().is_some();
+    }
+    std::fs::metadata(&patient.target).is_ok_and(|found| {
+        let kind = found.file_type();
+        kind.is_block_device() || kind.is_char_device()
+    })
+}
+
+fn no_place() -> Observation {
+    Observation::not_applicable("the target is a device")
+}
+
 fn filesystem(patient: &Patient) -> Result<Observation, Unknown> {
-    let place = place(patient)?;
+    let Some(place) = place(patient)? else { return Ok(no_place()) };
     Ok(match place.kind.as_str() {
         "ext4" | "xfs" | "ext2" | "ext3" | "f2fs" => {
             Observation::pass(place.kind)
@@ -133,7 +158,7 @@ fn filesystem(patient: &Patient) -> Result<Observation, Unknown> {
 }
 
 fn mount_options(patient: &Patient) -> Result<Observation, Unknown> {
-    let place = place(patient)?;
+    let Some(place) = place(patient)? else { return Ok(no_place()) };
     if !place.options.iter().any(|o| o == "rw" || o == "ro") {
         return Err(patient.lack("proc/self/mountinfo"));
     }
@@ -151,6 +176,9 @@ fn mount_options(patient: &Patient) -> Result<Observation, Unknown> {
 }
 
 fn free_space(patient: &Patient) -> Result<Observation, Unknown> {
+    if is_device(patient) {
+        return Ok(no_place());
+    }
     if !patient.root.is_system() {
         return Err(Unknown::because("a captured tree does not tell"));
     }

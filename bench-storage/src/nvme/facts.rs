@@ -63,6 +63,19 @@ pub fn of(root: &Root, device: &BlockDevice) -> Facts {
     facts
 }
 
+/// Its state alone, for whoever judges it.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn health(root: &Root, device: &BlockDevice) -> Result<Health, String> {
+    let (path, node) =
+        open_generic(root, device).map_err(|lack| lack.reason)?;
+    let page = command::log_page(&node, health::PAGE, health::BYTES)
+        .map_err(|error| explain(&path, &error).reason)?;
+    health::parse(&page)
+        .ok_or_else(|| format!("{}: a short health log", path.display()))
+}
+
 /// What the namespace promises of deallocated blocks; where it cannot be
 /// asked, nothing.
 pub fn deallocated(root: &Root, device: &BlockDevice) -> Deallocated {

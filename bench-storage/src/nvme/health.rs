@@ -23,6 +23,8 @@ pub struct Health {
     pub temperature_c: Option<i32>,
     /// Spare capacity that is left.
     pub spare_percent: u8,
+    /// Below this the drive warns.
+    pub spare_threshold_percent: u8,
     /// Of the life that the maker expects; may exceed 100.
     pub worn_percent: u8,
     /// By all hosts so far.
@@ -54,6 +56,7 @@ pub fn parse(page: &[u8]) -> Option<Health> {
         critical_warning: page[0],
         temperature_c: (kelvin > 0).then_some(kelvin - KELVIN),
         spare_percent: page[3],
+        spare_threshold_percent: page[4],
         worn_percent: page[5],
         data_read_bytes: units(32),
         data_written_bytes: units(48),
@@ -89,7 +92,7 @@ mod tests {
         let mut page = vec![0; 512];
         page[0] = 0b100;
         page[1..3].copy_from_slice(&(273 + 41_u16).to_le_bytes());
-        (page[3], page[5]) = (98, 120);
+        (page[3], page[4], page[5]) = (98, 10, 120);
         page[32] = 3;
         page[64..72].copy_from_slice(&5_000_000_000_u64.to_le_bytes());
         page[80..96].fill(0xff);
@@ -100,6 +103,7 @@ mod tests {
         assert_eq!(health.critical_warning, 0b100);
         assert_eq!(health.temperature_c, Some(41));
         assert_eq!((health.spare_percent, health.worn_percent), (98, 120));
+        assert_eq!(health.spare_threshold_percent, 10);
         assert_eq!(health.data_read_bytes, 1_536_000);
         assert_eq!(health.read_commands, 5_000_000_000);
         assert_eq!(health.write_commands, u64::MAX);

@@ -6,8 +6,9 @@ use std::{fmt::Write as _, fs};
 
 use doctor_support::*;
 use harness::machine::{
+    Environment,
     capture::capture,
-    doctor::{Report, Status, Verdict},
+    doctor::{Report, Status, Verdict, examine},
 };
 
 fn told(report: &Report) -> String {
@@ -99,5 +100,31 @@ fn only_the_machine_made_ready_is_publishable() {
         let report = Machine::load(name).examine(&checks);
         let best = report.verdict == Verdict::Publishable;
         assert_eq!(best, name == "publishable", "{name}");
+    }
+}
+
+/// What is measured then is the device, not the memory that its node is in.
+#[test]
+fn a_device_as_target_is_not_judged_by_the_file_system_of_its_node() {
+    const OF_PLACES: [&str; 3] =
+        ["storage.filesystem", "storage.mount_options", "storage.free_space"];
+    let machine = Machine::load("server-2s");
+    let status = |target: &str, id: &str| {
+        let root = machine.root();
+        let environment = Environment::read(&root);
+        let mut patient = machine.patient(root, &environment);
+        patient.target = target.into();
+        let report = examine(&patient, &checks());
+        report.finding(id).map(|finding| finding.status)
+    };
+    for id in OF_PLACES {
+        for device in ["/dev/nvme1n1", "/dev/nvme0n1p2", "/dev/ng1n1"] {
+            let found = status(device, id);
+            assert_eq!(found, Some(Status::NotApplicable), "{id} {device}");
+        }
+        for place in ["/", "/dev/shm"] {
+            let found = status(place, id);
+            assert_ne!(found, Some(Status::NotApplicable), "{id} {place}");
+        }
     }
 }
