@@ -229,13 +229,13 @@ pub fn matching(
         })
         .filter_map(|(i, e)| narrow(e, filters).map(|e| (i, e)))
         .collect();
+    check_each(&all, filters)?;
     if selected.is_empty() && !filters.is_empty() {
         return Err(FilterError::NoMatch {
             filter: joined(filters),
             close: None,
         });
     }
-    check_each(&all, filters)?;
     Ok(selected)
 }
 
@@ -388,16 +388,19 @@ fn check_terms(
 }
 
 /// A pattern to which the terms leave nothing is a mistake, whatever they
-/// leave to others.
+/// leave to others; so are terms alone that leave nothing at all.
 fn check_each(
     all: &[(usize, Experiment)],
     filters: &[Filter],
 ) -> Result<(), FilterError> {
-    let is_term = |filter: &&Filter| matches!(filter, Filter::Param { .. });
-    let terms: Vec<&Filter> = filters.iter().filter(is_term).collect();
-    filters.iter().filter(|filter| !is_term(filter)).try_for_each(|pattern| {
-        let group = [pattern].into_iter().chain(terms.iter().copied());
-        check_together(all, &group.cloned().collect::<Vec<_>>())
+    let is_term = |filter: &Filter| matches!(filter, Filter::Param { .. });
+    let (terms, patterns): (Vec<Filter>, Vec<Filter>) =
+        filters.iter().cloned().partition(is_term);
+    if patterns.is_empty() && !all.is_empty() {
+        return check_together(all, &terms);
+    }
+    patterns.into_iter().try_for_each(|pattern| {
+        check_together(all, &[&[pattern], &terms[..]].concat())
     })
 }
 
@@ -406,25 +409,57 @@ fn check_together(
     all: &[(usize, Experiment)],
     terms: &[Filter],
 ) -> Result<(), FilterError> {
-    let matching = |terms: &[Filter]| -> Vec<String> {
-        all.iter()
-            .filter_map(|(_, e)| narrow(e.clone(), terms))
-            .map(|e| e.key())
-            .collect()
+    let matching = |terms: &[Filter]| -> Vec<Experiment> {
+        all.iter().filter_map(|(_, e)| narrow(e.clone(), terms)).collect()
     };
     if !matching(terms).is_empty() {
         return Ok(());
     }
-    let ids: Vec<Filter> = terms
+    let patterns: Vec<Filter> = terms
         .iter()
         .filter(|term| !matches!(term, Filter::Param { .. }))
         .cloned()
         .collect();
     Err(FilterError::NoPoint {
         filter: joined(terms),
-        exist: matching(&ids).join(", "),
+        exist: existing(&matching(&patterns), terms),
     })
 }
+
+/// What the experiments that were named have in place of the values that
+/// none of them has: `depth=1, 2, 4`. Where each value exists and only not
+/// together, the experiments themselves.
+fn existing(named: &[Experiment], terms: &[Filter]) -> String {
+    let mut told = Vec::new();
+    for term in terms {
+        let Filter::Param { key, value } = term else { continue };
+        let mut values: Vec<&str> =
+            named.iter().filter_map(|e| e.params.get(key)).collect();
+        if values.contains(&value.as_str()) {
+            continue;
+        }
+        values.sort_by_key(|value| (value.parse::<u64>().ok(), *value));
+        values.dedup();
+        told.push(match values.is_empty() {
+            true => format!("no `{key}`"),
+            false => format!("{key}={}", values.join(", ")),
+        });
+    }
+    if told.is_empty() {
+        let keys: Vec<String> = named.iter().map(Experiment::key).collect();
+        return keys.join(", ");
+    }
+    let mut ids: Vec<&str> = named.iter().map(|e| e.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    match ids.len() {
+        ..=IDS_TOLD => format!("{} in {}", told.join("; "), ids.join(", ")),
+        _ => told.join("; "),
+    }
+}
+
+/// More ids than these say nothing.
+const IDS_TOLD: usize = 4;
 
 /// The candidate with the least edit distance, if it is close at all.
 pub fn closest<'a>(

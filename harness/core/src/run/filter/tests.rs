@@ -104,7 +104,7 @@ fn a_group_holds_together_and_stands_beside_others() {
     let filter = "randread depth=8".parse().expect("filter");
     let error = select(&[SUITE], &[filter], None).expect_err("no point");
     let message = error.to_string();
-    assert!(message.contains("there is storage/randread-4k depth=1, "));
+    assert!(message.contains("there is depth=1, 32 in storage/randread-4k"));
     let variants: Vec<Filter> = ["storage/*/uring", "storage/*/nope*"]
         .map(|text| text.parse().expect("filter"))
         .into();
@@ -165,9 +165,27 @@ fn each_pattern_needs_something_that_the_terms_leave() {
     let error = all(&["randread", "seqread", "depth=32"]);
     let message = error.expect_err("no such point").to_string();
     assert!(message.contains("`seqread depth=32`"), "{message}");
-    assert!(message.contains("seqread-128k depth=8"), "{message}");
+    assert!(message.contains("depth=8 in storage/seqread-128k"), "{message}");
     let both = all(&["*randread*", "storage", "depth=32"]);
     assert_eq!(both.expect("selection").len(), 1);
+}
+
+/// What a person meant stands beside what there is.
+#[test]
+fn a_value_that_does_not_exist_is_answered_with_those_that_do() {
+    let error = |texts: &[&str]| {
+        let filters: Vec<Filter> =
+            texts.iter().map(|f| f.parse().expect("filter")).collect();
+        let selected = select(&[SUITE], &filters, None);
+        selected.expect_err("nothing has it").to_string()
+    };
+    for texts in
+        [&["storage/randread-4k", "depth=33"][..], &["randread depth=33"]]
+    {
+        let message = error(texts);
+        let told = "there is depth=1, 32 in storage/randread-4k";
+        assert!(message.ends_with(told), "{message}");
+    }
 }
 
 #[test]
@@ -188,7 +206,9 @@ fn mistakes_get_a_suggestion() {
     };
     assert!(error("randraed-4k").contains("storage/randread-4k"));
     assert!(error("dpeth=1").contains("`depth`"));
-    assert!(error("depth=7").contains("depth=7"));
+    let values = "no experiment matches `depth=7`; there is depth=1, 8, 32 in \
+                  storage/randread-4k, storage/seqread-128k";
+    assert_eq!(error("depth=7"), values);
     assert!("=1".parse::<Filter>().is_err());
     assert!("".parse::<Filter>().is_err());
 }
