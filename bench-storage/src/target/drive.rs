@@ -166,6 +166,7 @@ pub(super) fn forecast(
     );
     Ok(Forecast {
         bytes_written: u64::from(passes) * bytes,
+        overwriting: super::writing_keys(request),
         touches: vec![text],
     })
 }

@@ -353,6 +353,7 @@ fn forecast_written(
     let beside = forecast.bytes_written / passes;
     let (bytes, touch) = written::forecast(root, request, beside)?;
     forecast.bytes_written += bytes;
+    forecast.overwriting = writing_keys(request);
     forecast.touches.push(touch);
     Ok(())
 }
@@ -395,6 +396,12 @@ impl Needs {
 /// Whether the experiment with this key writes.
 fn writes(key: &str) -> bool {
     WRITING.contains(&id_of(key))
+}
+
+/// Keys of those that write of a session's experiments.
+fn writing_keys(request: &SessionRequest) -> Vec<String> {
+    let keys = request.experiments.iter();
+    keys.filter(|key| writes(key)).cloned().collect()
 }
 
 /// Those that write of a session's experiments.

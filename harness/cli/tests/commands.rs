@@ -159,9 +159,71 @@ fn a_dry_run_tells_and_changes_nothing() {
     let plan = text(&output.stdout);
     assert!(plan.contains("trials of"), "{plan}");
     if has_room_for_a_target() {
-        assert!(plan.contains("storage: writes"), "{plan}");
+        assert!(plan.contains("storage: writes 1.2 GiB to set up"), "{plan}");
     }
     assert!(!root.exists());
+}
+
+#[test]
+fn a_dry_run_tells_what_trials_overwrite() {
+    let plan = |filter: &str| -> serde_json::Value {
+        let words =
+            ["run", "--dry-run", "--quick", "--json", "storage/nop", filter];
+        let output = bypass(&words);
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let read = plan("storage/randread-4k");
+    assert_eq!(read["trials_writing"], 0);
+    if !has_room_for_a_target() {
+        return;
+    }
+    let written = plan("storage/seqwrite-128k");
+    let trials = |key: &str| written[key].as_u64().expect("a number");
+    assert!(trials("trials_writing") > 0, "{written}");
+    assert!(trials("trials_writing") <= trials("trials"), "{written}");
+    let output = bypass(&["run", "--dry-run", "storage/seqwrite-128k"]);
+    let told = text(&output.stdout);
+    assert!(told.contains("GiB at 1 GiB/s, which is assumed"), "{told}");
+}
+
+#[test]
+fn a_word_for_what_is_no_device_is_said_to_be_idle() {
+    let directory = scratch();
+    let target = directory.path().to_str().expect("UTF-8");
+    let words = ["run", "--dry-run", "storage/randread-4k", "--target", target];
+    let note = "note: --allow-destroy has no effect: ";
+    assert!(!text(&bypass(&words).stderr).contains(note));
+    let words = [&words[..], &["--allow-destroy", "word"]].concat();
+    let output = bypass(&words);
+    assert!(text(&output.stderr).contains(note), "{output:?}");
+}
+
+#[test]
+fn a_target_that_is_refused_is_an_error_and_no_table() {
+    let directory = scratch();
+    let file = directory.path().join("small");
+    std::fs::write(&file, vec![1; 1 << 20]).expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    let results = directory.path().join("results");
+    let results = results.to_str().expect("UTF-8");
+    let words = [
+        "run",
+        "--quick",
+        "storage/randread-4k",
+        "--target",
+        file,
+        "--results",
+        results,
+    ];
+    for progress in ["auto", "none"] {
+        let words = [&words[..], &["--progress", progress]].concat();
+        let output = bypass(&words);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(text(&output.stdout), "");
+        assert!(said.starts_with("error: "), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
 }
 
 #[test]

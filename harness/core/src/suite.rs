@@ -365,6 +365,9 @@ impl Session for NoTarget {
 pub struct Forecast {
     /// Bytes that setting up writes.
     pub bytes_written: u64,
+    /// Keys of the experiments whose trials overwrite that for as long as
+    /// they run.
+    pub overwriting: Vec<String>,
     /// Files, devices and interfaces that are touched, in words.
     pub touches: Vec<String>,
 }

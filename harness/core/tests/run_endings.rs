@@ -214,14 +214,15 @@ fn a_refused_target_leaves_no_run() {
     for (experiment, words, code) in [
         ("refused", "the target is on fire; put it out", 5),
         ("unfit", "no room for this one; make some", 3),
-        ("guarded", "may not be written; say the word", 5),
+        ("guarded", "the device may not be written; say the word", 5),
     ] {
         let results = scratch();
         let root = results.path().join("results");
-        let run = Run::start(results, experiment, &[]);
+        let run = Run::start(results, experiment, &["sessions=2"]);
         assert_eq!(run.code, code, "{experiment}");
-        assert!(run.stdout.contains(words), "{}", run.stdout);
-        assert!(!run.stdout.contains("results: "), "{}", run.stdout);
+        // No table of nothing: the reason, once for both sessions.
+        assert_eq!(run.stdout, "", "{experiment}");
+        assert_eq!(run.stderr, format!("error: {words}\n"), "{experiment}");
         let left = std::fs::read_dir(&root).map_or(0, Iterator::count);
         assert_eq!(left, 0, "{experiment}");
     }
@@ -232,6 +233,10 @@ fn a_refusal_of_what_was_asked_for_fails_a_run_that_measured_others() {
     for more in [&["guarded"][..], &["guarded", "word=wrong"]] {
         let run = Run::start(scratch(), "good", more);
         assert_eq!(run.code, 5, "{more:?} {}", run.stdout);
+        assert!(
+            run.stdout.contains("note: the device may not be written; "),
+            "{more:?}"
+        );
         // Void perhaps, on a busy machine.
         assert!(run.trials().iter().any(|row| row.status != Status::Skipped));
     }

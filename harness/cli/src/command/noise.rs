@@ -9,7 +9,7 @@ use harness::{
     run::{
         exit::Exit,
         options::{Mode, RunOptions, fresh_seed},
-        output,
+        output, preview as plan,
         runner::{self, Destination, Report},
     },
     suite::Suite,
@@ -68,7 +68,7 @@ impl Noise {
         let options = self.options()?;
         let root = results_root(self.results.as_deref())?;
         if self.dry_run {
-            let preview = runner::preview(suites, &options, &root)?;
+            let preview = plan::preview(suites, &options, &root)?;
             return preview::show(&preview, &options, self.json);
         }
         let progress = Some(self.progress.start());

@@ -1,15 +1,19 @@
 //! `--dry-run`: what a run would do.
 
 use harness::{
-    machine::cpu_set::CpuSet,
+    machine::{cpu_set::CpuSet, topology::size},
     run::{
-        exit::Exit, options::RunOptions, output, progress::human_duration,
-        runner::Preview,
+        exit::Exit, options::RunOptions, output, preview::Preview,
+        progress::human_duration,
     },
-    suite::{Availability, RefusalKind},
+    suite::{Availability, Forecast},
 };
 
 use super::probes::{Question, probe_all};
+
+/// The rate by which the wear of trials that write is told: how fast they
+/// write is not known before.
+const WRITTEN_GIB_PER_SECOND: f64 = 1.0;
 
 /// Prints the plan, the time, the bytes to be written and the devices touched.
 pub fn show(
@@ -27,11 +31,7 @@ pub fn show(
     let kinds = preview.forecasts.iter().filter_map(|(_, f)| f.as_ref().err());
     Ok(kinds
         .chain(&preview.refusals)
-        .map(|refusal| match refusal.kind {
-            RefusalKind::Usage => Exit::Usage,
-            RefusalKind::Environment => Exit::Environment,
-            RefusalKind::UnsafeTarget => Exit::UnsafeTarget,
-        })
+        .map(|refusal| refusal.kind.into())
         .max()
         .unwrap_or(Exit::Done))
 }
@@ -98,32 +98,47 @@ fn preview_text(
         text.extend(unsure.iter().map(unsure_text));
     }
     text.push_str(&format!(
-        "\n{} session(s) of {} blocks, {} trials of {:.1} s: about {}\n",
+        "\n{} session(s) of {} blocks, {} trials of {:.1} s at most: about \
+         {}\n",
         options.sessions,
         options.blocks,
         preview.trials,
-        (options.warmup_ns + options.window_ns) as f64 / 1e9,
+        trial_seconds(options),
         human_duration(preview.duration)
     ));
     for (suite, forecast) in &preview.forecasts {
         match forecast {
-            Ok(forecast) => {
-                text.push_str(&format!(
-                    "{suite}: writes {} bytes per session{}\n",
-                    forecast.bytes_written,
-                    forecast
-                        .touches
-                        .iter()
-                        .map(|touch| format!("; {touch}"))
-                        .collect::<String>()
-                ));
-            }
+            Ok(forecast) => text.push_str(&written(suite, forecast)),
             Err(refusal) => {
                 text.push_str(&format!("{suite}: refused: {refusal}\n"));
             }
         }
     }
+    if preview.writing > 0 {
+        let seconds = preview.writing as f64 * trial_seconds(options);
+        text.push_str(&format!(
+            "{} of the trials overwrite that as fast as they can, {seconds:.0} \
+             s together: {:.0} GiB at {WRITTEN_GIB_PER_SECOND} GiB/s, which is \
+             assumed\n",
+            preview.writing,
+            seconds * WRITTEN_GIB_PER_SECOND,
+        ));
+    }
     text
+}
+
+/// What a suite writes before its trials, and touches.
+fn written(suite: &str, forecast: &Forecast) -> String {
+    let touches = forecast.touches.iter().map(|touch| format!("; {touch}"));
+    format!(
+        "{suite}: writes {} to set up each session{}\n",
+        size(Some(forecast.bytes_written)),
+        touches.collect::<String>()
+    )
+}
+
+fn trial_seconds(options: &RunOptions) -> f64 {
+    (options.warmup_ns + options.window_ns) as f64 / 1e9
 }
 
 fn preview_json(
@@ -152,6 +167,7 @@ fn preview_json(
             Ok(f) => serde_json::json!({
                 "suite": suite,
                 "bytes_written": f.bytes_written,
+                "overwriting": f.overwriting,
                 "touches": f.touches,
             }),
             Err(refusal) => serde_json::json!({
@@ -168,6 +184,8 @@ fn preview_json(
             .map(|told| unsure_text(told).trim_end().to_owned())
             .collect::<Vec<_>>(),
         "trials": preview.trials,
+        "trials_writing": preview.writing,
+        "seconds_writing": preview.writing as f64 * trial_seconds(options),
         "duration_s": preview.duration.as_secs_f64(),
         "suites": forecasts,
     })

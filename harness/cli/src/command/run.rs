@@ -1,6 +1,6 @@
 //! `bypass run`: plan, measure, decide.
 
-use std::path::PathBuf;
+use std::{os::unix::fs::FileTypeExt, path::PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -12,6 +12,7 @@ use harness::{
         options::{Mode, RunOptions, fresh_seed},
         output::{self, Format},
         plan::PlanError,
+        preview as plan,
         runner::{self, Destination, RunError},
     },
     suite::Suite,
@@ -148,10 +149,11 @@ impl Run {
                     return crate::printed(output::write_stdout(&text));
                 }
                 let options = self.options(&settings)?;
+                tell_idle_word(&options);
                 let root = path_of(&self.results, &settings, "results");
                 let root = results_root(root.as_deref())?;
                 if self.dry_run {
-                    let preview = runner::preview(suites, &options, &root)
+                    let preview = plan::preview(suites, &options, &root)
                         .map_err(|error| blamed(error, &settings))?;
                     return preview::show(&preview, &options, self.json);
                 }
@@ -270,6 +272,25 @@ impl Run {
                 })?);
         }
         Ok(options)
+    }
+}
+
+/// A word for what is no device: nothing there is destroyed, with or without
+/// it, and whoever gave it may think of another target.
+fn tell_idle_word(options: &RunOptions) {
+    let (Some(_), Some(target)) = (&options.allow_destroy, &options.target)
+    else {
+        return;
+    };
+    let is_other = target.metadata().is_ok_and(|found| {
+        let kind = found.file_type();
+        !kind.is_block_device() && !kind.is_char_device()
+    });
+    if is_other {
+        output::tell(format_args!(
+            "note: --allow-destroy has no effect: {} is no device",
+            target.display()
+        ));
     }
 }
 

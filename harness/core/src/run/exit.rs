@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::output::tell;
+use crate::suite::RefusalKind;
 
 /// The few exit codes, documented in the design and in `bypass --help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +56,16 @@ pub fn bug_if_it_panics<T>(run: impl FnOnce() -> T) -> Result<T, Exit> {
         );
         Exit::Bug
     })
+}
+
+impl From<RefusalKind> for Exit {
+    fn from(kind: RefusalKind) -> Self {
+        match kind {
+            RefusalKind::Usage => Self::Usage,
+            RefusalKind::Environment => Self::Environment,
+            RefusalKind::UnsafeTarget => Self::UnsafeTarget,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

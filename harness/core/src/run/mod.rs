@@ -17,6 +17,7 @@ pub mod kernels;
 pub mod options;
 pub mod output;
 pub mod plan;
+pub mod preview;
 pub mod progress;
 mod resume;
 mod rows;

@@ -19,16 +19,22 @@ pub enum Format {
     Json,
 }
 
-/// Prints a report.
+/// Prints a report. A run of nothing but refusals has no table: why is told on
+/// standard error, in one line for each reason.
 ///
 /// # Errors
 /// Standard output is closed or full; a closed pipe is no error.
 pub fn print(report: &Report, format: Format) -> io::Result<()> {
-    let text = match format {
-        Format::Text => text(report),
-        Format::Json => json(report),
-    };
-    write_stdout(&text)
+    if report.refused {
+        for reason in &report.notes {
+            tell(format_args!("error: {reason}"));
+        }
+    }
+    match format {
+        Format::Text if report.refused => Ok(()),
+        Format::Text => write_stdout(&text(report)),
+        Format::Json => write_stdout(&json(report)),
+    }
 }
 
 /// Writes to standard output; a reader that has gone away is content.
@@ -61,10 +67,8 @@ pub fn text(report: &Report) -> String {
             text.push_str(&format!("note: {caveat}\n"));
         }
     }
-    if !report.refused {
-        let directory = report.directory.display();
-        text.push_str(&format!("\nresults: {directory}\n"));
-    }
+    let directory = report.directory.display();
+    text.push_str(&format!("\nresults: {directory}\n"));
     text
 }
 

@@ -11,6 +11,9 @@ use results::{
     schema::{Role, Status, TrialRow},
 };
 
+use super::{options::RunOptions, plan::Planned};
+use crate::suite;
+
 /// An experiment within a session.
 type Key = (u32, String, String);
 
@@ -142,6 +145,32 @@ impl ExperimentDone {
     pub fn valid(&self) -> usize {
         self.blocks.values().filter(|(_, valid)| *valid).count()
     }
+}
+
+/// Trials of an experiment in a session that are still to be done, those of
+/// variants that a probe will find missing included.
+pub fn to_come(
+    planned: &Planned,
+    done: &ExperimentDone,
+    session: u32,
+    options: &RunOptions,
+) -> usize {
+    let variants = &planned.experiment.variants;
+    if planned.lack.is_some() {
+        return 0;
+    }
+    if !done.is_begun() {
+        let is_bound = |v: &&suite::Variant| v.role == suite::Role::Bound;
+        let bounds = variants.iter().filter(is_bound).count();
+        return planned.trials(variants.len(), bounds, options.blocks);
+    }
+    let is_in = |i: &usize| !done.skipped.contains(variants[*i].id);
+    let available: Vec<usize> = (0..variants.len()).filter(is_in).collect();
+    let session = usize::try_from(session).unwrap_or(usize::MAX);
+    let orders = planned.orders(&available, session, options);
+    let left =
+        (1..).zip(orders).filter(|(block, _)| done.next_attempt(*block).1);
+    left.map(|(_, order)| order.len()).sum()
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ use super::{
     output::tell,
     plan::{self, Planned},
     progress::Progress,
-    resume::Done,
-    session::{Stage, to_come},
+    resume::{Done, to_come},
+    session::Stage,
     tally::Tally,
     time,
 };
@@ -35,7 +35,7 @@ use crate::{
         doctor::Report as Diagnosis, placement::raise_memlock_limit, root::Root,
     },
     measure::trial::mix,
-    suite::{Forecast, Meanwhile, Refusal, RefusalKind, SessionRequest, Suite},
+    suite::{Meanwhile, RefusalKind, SessionRequest, Suite},
 };
 
 pub use super::{directory::Destination, error::RunError};
@@ -57,7 +57,8 @@ pub struct Report {
     pub wrong: usize,
     /// What the person should read beside the table, each with a next step.
     pub notes: Vec<String>,
-    /// Every target was refused, so that its rows say nothing else.
+    /// Every target was refused, so that its rows say nothing else; the notes
+    /// are why.
     pub refused: bool,
 }
 
@@ -71,61 +72,6 @@ impl Report {
         }
         self.exit
     }
-}
-
-/// What a run would do.
-#[derive(Debug)]
-pub struct Preview {
-    /// Experiments with their CPUs.
-    pub planned: Vec<Planned>,
-    /// Trials at most, without those run again.
-    pub trials: usize,
-    /// Time for these.
-    pub duration: Duration,
-    /// Per suite: what it would write and touch, or why it cannot.
-    pub forecasts: Vec<(&'static str, Result<Forecast, Refusal>)>,
-    /// What single experiments that were asked for would be refused.
-    pub refusals: Vec<Refusal>,
-}
-
-/// Plans a run and changes nothing.
-///
-/// # Errors
-/// As `run`, before anything is measured.
-pub fn preview(
-    suites: &[Suite],
-    options: &RunOptions,
-    root: &Path,
-) -> Result<Preview, RunError> {
-    let host = Host::read(&Root::system())?;
-    let planned = plan_on(suites, options, &host)?;
-    let trials = count_trials(&planned, options, &Done::nothing());
-    let all = request(options, root, &planned, 0);
-    let mut indices: Vec<usize> = planned.iter().map(|p| p.suite).collect();
-    indices.dedup();
-    let forecasts = indices
-        .into_iter()
-        .map(|i| {
-            let experiments = planned
-                .iter()
-                .filter(|p| p.suite == i)
-                .map(|p| p.experiment.key())
-                .collect();
-            let own = SessionRequest { experiments, ..all.clone() };
-            (suites[i].id, (suites[i].forecast)(&own))
-        })
-        .collect();
-    let refusals = planned
-        .iter()
-        .filter(|p| options.asks_for(&p.experiment))
-        .filter_map(|p| {
-            let experiments = vec![p.experiment.key()];
-            let own = SessionRequest { experiments, ..all.clone() };
-            (suites[p.suite].forecast)(&own).err()
-        })
-        .collect();
-    let duration = duration(trials, options);
-    Ok(Preview { planned, trials, duration, forecasts, refusals })
 }
 
 /// Runs what the options ask for and derives the verdicts.
@@ -239,7 +185,7 @@ fn prepare_process() {
     }
 }
 
-fn plan_on(
+pub(super) fn plan_on(
     suites: &[Suite],
     options: &RunOptions,
     host: &Host,
@@ -328,7 +274,7 @@ fn suite_ids(planned: &[Planned], suites: &[Suite]) -> Vec<String> {
     ids
 }
 
-fn count_trials(
+pub(super) fn count_trials(
     planned: &[Planned],
     options: &RunOptions,
     done: &Done,
@@ -345,11 +291,11 @@ fn count_trials(
     sessions.map(of_session).sum()
 }
 
-fn duration(trials: usize, options: &RunOptions) -> Duration {
+pub(super) fn duration(trials: usize, options: &RunOptions) -> Duration {
     Duration::from_nanos(plan::trial_ns(options).saturating_mul(trials as u64))
 }
 
-fn request(
+pub(super) fn request(
     options: &RunOptions,
     default_directory: &Path,
     planned: &[Planned],
@@ -381,51 +327,20 @@ struct Job<'a> {
 impl Job<'_> {
     fn execute(
         self,
-        (mut writer, repaired): (RunWriter, Repaired),
+        (writer, repaired): (RunWriter, Repaired),
         mut file: RunFile,
         done: &Done,
         progress: Option<Progress>,
     ) -> Result<Report, RunError> {
         let path = writer.directory().path().to_owned();
-        let run_number = number_of(writer.directory().run_id());
-        let trials = count_trials(&self.planned, self.options, done);
         let mut progress = progress.unwrap_or_default();
-        let each = Duration::from_nanos(plan::trial_ns(self.options));
-        progress.plan(trials as u64, each);
-        let mut tally = Tally {
-            measured: done.measured,
-            wrong: done.wrong,
-            skipped: done.skipped,
-            ..Tally::default()
-        };
         if repaired.rows > 0 || repaired.bytes > 0 {
             progress.say(&format!(
                 "dropped {} bytes of a block that was cut off",
                 repaired.bytes
             ));
         }
-        // Beside the results, not among them: the same file system, and
-        // nothing in the run directory that is no result.
-        let home = path.parent().unwrap_or(Path::new("."));
-        let request = request(self.options, home, &self.planned, run_number);
-        let mut stage = Stage {
-            suites: self.suites,
-            options: self.options,
-            host: self.host,
-            run_number,
-            done,
-            interrupts: &self.interrupts,
-            writer: &mut writer,
-            progress: &mut progress,
-            tally: &mut tally,
-        };
-        for session in 1..=self.options.sessions {
-            let session = u32::try_from(session).unwrap_or(u32::MAX);
-            stage.session(session, &self.planned, &request)?;
-            if stage.tally.interrupted {
-                break;
-            }
-        }
+        let mut tally = self.measure(writer, done, &mut progress)?;
         progress.finish();
         if let Some(part) = file.parts.last_mut() {
             part.interrupted = tally.interrupted;
@@ -437,12 +352,14 @@ impl Job<'_> {
         write_compare(&path, &derived.rows)?;
         // Last: a run that says it ended has its verdicts.
         file.write(&path)?;
-        let (exit, notes) = conclude(&tally, &path, self.options);
         // What other processes add to is theirs as well.
         let is_own =
             file.parts.len() == 1 && file.invocation["shared"].is_null();
-        let refused =
-            is_own && !tally.refusals.is_empty() && was_idle(&derived);
+        let refused = is_own
+            && !tally.interrupted
+            && !tally.refusals.is_empty()
+            && was_idle(&derived);
+        let (exit, notes) = conclude(&tally, &path, self.options, refused);
         Ok(Report {
             directory: path,
             derived,
@@ -453,6 +370,50 @@ impl Job<'_> {
             notes,
             refused,
         })
+    }
+
+    /// Runs the sessions, as far as they are to come.
+    fn measure(
+        &self,
+        mut writer: RunWriter,
+        done: &Done,
+        progress: &mut Progress,
+    ) -> Result<Tally, RunError> {
+        let directory = writer.directory();
+        let run_number = number_of(directory.run_id());
+        // Beside the results, not among them: the same file system, and
+        // nothing in the run directory that is no result.
+        let home = directory.path().parent().unwrap_or(Path::new("."));
+        let request = request(self.options, home, &self.planned, run_number);
+        let trials = count_trials(&self.planned, self.options, done);
+        let each = Duration::from_nanos(plan::trial_ns(self.options));
+        progress.plan(trials as u64, each);
+        let mut tally = Tally {
+            measured: done.measured,
+            wrong: done.wrong,
+            skipped: done.skipped,
+            ..Tally::default()
+        };
+        let mut stage = Stage {
+            suites: self.suites,
+            options: self.options,
+            host: self.host,
+            run_number,
+            experiments: self.planned.len(),
+            done,
+            interrupts: &self.interrupts,
+            writer: &mut writer,
+            progress,
+            tally: &mut tally,
+        };
+        for session in 1..=self.options.sessions {
+            let session = u32::try_from(session).unwrap_or(u32::MAX);
+            stage.session(session, &self.planned, &request)?;
+            if stage.tally.interrupted {
+                break;
+            }
+        }
+        Ok(tally)
     }
 }
 
@@ -470,13 +431,27 @@ fn number_of(run_id: &str) -> u64 {
     }))
 }
 
-/// The worst that happened decides the exit code.
+/// The worst that happened decides the exit code. The notes begin with what
+/// was refused; of a run that was `refused` as a whole they hold nothing else.
 fn conclude(
     tally: &Tally,
     path: &Path,
     options: &RunOptions,
+    refused: bool,
 ) -> (Exit, Vec<String>) {
-    let mut notes = tally.given_up.clone();
+    let mut notes: Vec<String> = Vec::new();
+    for refusal in &tally.refusals {
+        // Each session is refused anew.
+        let note = refusal.to_string();
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    if refused {
+        let worst = tally.refusals.iter().map(|r| r.kind.into()).max();
+        return (worst.unwrap_or(Exit::Environment), notes);
+    }
+    notes.extend(tally.given_up.iter().cloned());
     notes.extend(
         tally.unfinished.iter().map(|line| {
             format!("{line}; quieten the machine and run it again")
@@ -522,11 +497,11 @@ fn conclude(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::options::Mode;
+    use crate::{run::options::Mode, suite::Refusal};
 
     fn exit(tally: &Tally) -> Exit {
         let options = RunOptions::new(Mode::Quick, 1);
-        conclude(tally, Path::new("/tmp/x"), &options).0
+        conclude(tally, Path::new("/tmp/x"), &options, false).0
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     options::{RunOptions, SLICE_NS},
     plan::{Planned, Slot},
     progress::Progress,
-    resume::{Done, ExperimentDone},
+    resume::{Done, ExperimentDone, to_come},
     rows,
     tally::Tally,
     time,
@@ -22,8 +22,8 @@ use super::{
 use crate::{
     measure::trial::TrialSpec,
     suite::{
-        Availability, Experiment, ProbeRequest, Role, Session, SessionRequest,
-        Suite, Variant,
+        Availability, Experiment, ProbeRequest, Refusal, Role, Session,
+        SessionRequest, Suite, Variant,
     },
 };
 
@@ -41,6 +41,8 @@ pub struct Stage<'a> {
     pub host: &'a Host,
     /// Number of the run, for what is written and moved.
     pub run_number: u64,
+    /// Experiments of the whole plan.
+    pub experiments: usize,
     /// What an earlier process has done.
     pub done: &'a Done,
     /// Requests to stop.
@@ -103,7 +105,7 @@ impl Stage<'_> {
             (Ok(prepared), false) => prepared,
             (Ok(_), true) => return Ok(()),
             (Err(refusal), stopped) => {
-                self.progress.say(&format!("{}: {refusal}", suite.id));
+                self.tell_refusal(suite.id, experiments.len(), &refusal);
                 // Rows that say "skipped" would be resumed as such.
                 if stopped {
                     return Ok(());
@@ -132,6 +134,14 @@ impl Stage<'_> {
             self.progress.at_most(0);
         }
         Ok(())
+    }
+
+    /// Says at once what is left out; if nothing else is planned, the run
+    /// ends with it as its error.
+    fn tell_refusal(&mut self, what: &str, count: usize, refusal: &Refusal) {
+        if count < self.experiments {
+            self.progress.say(&format!("{what}: {refusal}"));
+        }
     }
 
     /// Whether to stop before the next thing begins.
@@ -174,7 +184,7 @@ impl Stage<'_> {
             Ok(own) => own.unwrap_or(prepared),
             Err(refusal) => {
                 let key = planned.experiment.key();
-                self.progress.say(&format!("{key}: {refusal}"));
+                self.tell_refusal(&key, 1, &refusal);
                 let lack = (&refusal.what, &refusal.remedy);
                 self.skip_all(session, planned, lack.0, lack.1)?;
                 if self.options.asks_for(&planned.experiment) {
@@ -553,32 +563,6 @@ impl ExperimentRun<'_, '_> {
             target: self.target.clone(),
         }
     }
-}
-
-/// Trials of an experiment in a session that are still to be done, those of
-/// variants that a probe will find missing included.
-pub fn to_come(
-    planned: &Planned,
-    done: &ExperimentDone,
-    session: u32,
-    options: &RunOptions,
-) -> usize {
-    let variants = &planned.experiment.variants;
-    if planned.lack.is_some() {
-        return 0;
-    }
-    if !done.is_begun() {
-        let is_bound = |v: &&Variant| v.role == Role::Bound;
-        let bounds = variants.iter().filter(is_bound).count();
-        return planned.trials(variants.len(), bounds, options.blocks);
-    }
-    let is_in = |i: &usize| !done.skipped.contains(variants[*i].id);
-    let available: Vec<usize> = (0..variants.len()).filter(is_in).collect();
-    let session = usize::try_from(session).unwrap_or(usize::MAX);
-    let orders = planned.orders(&available, session, options);
-    let left =
-        (1..).zip(orders).filter(|(block, _)| done.next_attempt(*block).1);
-    left.map(|(_, order)| order.len()).sum()
 }
 
 /// Whether a baseline is left, and something to compare with it; a baseline

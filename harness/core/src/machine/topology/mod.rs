@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::cpu_set::{Cpu, CpuSet, NumaNode};
 
 pub use relation::{Pair, Relation};
-pub(super) use text::size;
+pub use text::size;
 
 /// The machine's processors and memory nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

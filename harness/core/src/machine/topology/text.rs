@@ -227,7 +227,7 @@ fn count(number: usize, noun: &str) -> String {
 }
 
 /// A size in the largest binary unit that leaves a short number.
-pub(in crate::machine) fn size(bytes: Option<u64>) -> String {
+pub fn size(bytes: Option<u64>) -> String {
     const UNITS: [(&str, u32); 4] =
         [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let Some(bytes) = bytes else { return "size unknown".to_owned() };
