@@ -279,4 +279,10 @@ not run: nvme-passthrough: no NVMe character device; give one with --target /dev
     kernel.perf_event_paranoid of 1 or CAP_PERFMON)
 ";
     check(&text(&derived, CAP, style), expected);
+    // Both cells of a step, each in the colour of its own verdict.
+    let coloured = text(&derived, CAP, Style { colour: true, ..style });
+    for cell in ["32m2.400×", "32m0.417×", "31m0.84×", "31m1.19×"] {
+        let cell = format!("\x1b[{cell}");
+        assert!(coloured.contains(&cell), "{cell:?} in {coloured}");
+    }
 }

@@ -209,7 +209,7 @@ fn experiment(rows: &[&AcrossRow]) -> Vec<String> {
         }
     }
     let mut lines = vec![name(rows[0])];
-    lines.extend(lay_out(&heads, &body, |_, text| text.to_owned()));
+    lines.extend(lay_out(&heads, &body, |_, _, text| text.to_owned()));
     lines
 }
 
@@ -417,7 +417,7 @@ fn differing(across: &Across, environment: &[Difference]) -> Vec<String> {
         .collect();
     let heads = ["differs", "A", "B"].map(str::to_owned);
     let mut lines = vec![String::new()];
-    lines.extend(lay_out(&heads, &body, |_, text| text.to_owned()));
+    lines.extend(lay_out(&heads, &body, |_, _, text| text.to_owned()));
     let more = all.len().saturating_sub(DIFFERENCES_MAX);
     if more > 0 {
         lines.push(format!("and {more} more; --json has all"));

@@ -70,7 +70,7 @@ impl<'a> Table<'a> {
     /// All columns beside each other, the verdicts last.
     pub fn whole(&self, style: Style) -> Vec<String> {
         let (heads, body, verdicts) = self.cells();
-        lay_out(&heads, &body, painted(&verdicts, style))
+        lay_out(&heads, &body, painted(&verdicts, style, heads.len() - 1))
     }
 
     /// Rates, costs and shares first; below them latencies and verdicts.
@@ -94,9 +94,13 @@ impl<'a> Table<'a> {
             (heads, body.iter().map(row).collect())
         };
         let (heads, body) = part(&[&[0][..], &figures].concat());
-        let mut lines = lay_out(&heads, &body, |_, text| text.to_owned());
+        let mut lines = lay_out(&heads, &body, |_, _, text| text.to_owned());
         let (heads, body) = part(&[&[0][..], &latencies, &[last]].concat());
-        lines.extend(lay_out(&heads, &body, painted(&verdicts, style)));
+        lines.extend(lay_out(
+            &heads,
+            &body,
+            painted(&verdicts, style, heads.len() - 1),
+        ));
         lines
     }
 
@@ -276,6 +280,10 @@ impl<'a> Table<'a> {
 fn painted(
     verdicts: &[Option<&'static str>],
     style: Style,
-) -> impl Fn(usize, &str) -> String {
-    move |row, text| paint(text, verdicts[row].filter(|_| style.colour))
+    last: usize,
+) -> impl Fn(usize, usize, &str) -> String {
+    move |row, column, text| {
+        let verdict = verdicts[row].filter(|_| style.colour);
+        paint(text, verdict.filter(|_| column == last))
+    }
 }

@@ -18,12 +18,12 @@ const GAP: &str = "   ";
 
 /// Lays out rows of cells below a heading; no line ends in a space.
 ///
-/// The last column is painted after its width is known to nobody: `paint`
-/// may therefore add colour to it.
+/// `paint` gets the row, the column and the text; it may add colour, for by
+/// then the widths are known.
 pub(super) fn lay_out(
     heading: &[String],
     rows: &[Vec<Cell>],
-    paint: impl Fn(usize, &str) -> String,
+    paint: impl Fn(usize, usize, &str) -> String,
 ) -> Vec<String> {
     let columns: Vec<Column> =
         (0..heading.len()).map(|i| Column::of(&heading[i], rows, i)).collect();
@@ -38,7 +38,9 @@ pub(super) fn lay_out(
         let cells = row.iter().zip(&columns).enumerate();
         let cells = cells.map(|(index, (cell, column))| {
             let text = column.cell(cell);
-            if index == last { paint(number, text.trim_end()) } else { text }
+            let shown = text.trim_end();
+            let gap = if index == last { "" } else { &text[shown.len()..] };
+            format!("{}{gap}", paint(number, index, shown))
         });
         lines.push(join(cells));
     }

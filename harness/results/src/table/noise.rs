@@ -116,7 +116,7 @@ fn table(experiment: &ExperimentNoise) -> Vec<String> {
         experiment.blocks_planned
     )];
     if !body.is_empty() {
-        lines.extend(lay_out(&heads, &body, |_, text| text.to_owned()));
+        lines.extend(lay_out(&heads, &body, |_, _, text| text.to_owned()));
     }
     lines.push(voids(experiment));
     lines.extend(
