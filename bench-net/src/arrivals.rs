@@ -1,10 +1,14 @@
 //! What arrived, frame by frame: in order, late, twice, or somebody else's.
 
+use std::{collections::VecDeque, ops::Range};
+
 use crate::frame::{Content, Payload, Series};
 
-/// How far back a frame may be late and still be told from one that comes
-/// twice.
-const WINDOW: u64 = u64::BITS as u64;
+/// Runs of missing frames that are remembered. However late a frame is, as
+/// long as no more runs than these opened behind its own, it is told from one
+/// that comes twice. A wire may hold frames back for long: one of QEMU's lets
+/// a fresh frame overtake all that wait in its queue.
+const GAPS: usize = 1_024;
 
 /// Checks the frames of a series as they arrive. Gaps are allowed: what is
 /// missing is for the ledger.
@@ -13,8 +17,8 @@ pub struct Arrivals {
     series: Series,
     /// One above the highest number so far.
     next: u64,
-    /// Bit *i* says that frame `next - 1 - i` has arrived.
-    seen: u64,
+    /// Below `next` and not seen: runs that are not empty, the lowest first.
+    missing: VecDeque<Range<u64>>,
     /// What was counted.
     pub tally: Tally,
 }
@@ -26,7 +30,8 @@ pub struct Tally {
     pub delivered: u64,
     /// Those among them that came after one with a higher number.
     pub reordered: u64,
-    /// Frames that had come before, or are too late to tell.
+    /// Frames that had come before, or are too late to tell: more than 1,024
+    /// runs of missing frames opened since.
     pub duplicates: u64,
     /// Of another run, trial or direction.
     pub foreign: u64,
@@ -44,7 +49,8 @@ impl Tally {
 impl Arrivals {
     /// Nothing has arrived yet.
     pub fn new(series: Series) -> Self {
-        Self { series, next: 0, seen: 0, tally: Tally::default() }
+        let missing = VecDeque::with_capacity(GAPS);
+        Self { series, next: 0, missing, tally: Tally::default() }
     }
 
     /// One above the highest number that has arrived.
@@ -58,7 +64,6 @@ impl Arrivals {
         match self.series.read(payload) {
             Content::Frame(number) if number == self.next => {
                 self.next += 1;
-                self.seen = self.seen << 1 | 1;
                 self.tally.delivered += 1;
             }
             content => self.see_other(content),
@@ -70,16 +75,12 @@ impl Arrivals {
     fn see_other(&mut self, content: Content) {
         match content {
             Content::Frame(number) if number > self.next => {
-                let step = number - self.next + 1;
-                self.seen =
-                    if step < WINDOW { self.seen << step | 1 } else { 1 };
+                self.miss(self.missing.len(), self.next..number);
                 self.next = number + 1;
                 self.tally.delivered += 1;
             }
             Content::Frame(number) => {
-                let age = self.next - 1 - number;
-                if age < WINDOW && self.seen & 1 << age == 0 {
-                    self.seen |= 1 << age;
+                if self.find(number) {
                     self.tally.delivered += 1;
                     self.tally.reordered += 1;
                 } else {
@@ -90,6 +91,37 @@ impl Arrivals {
             Content::Last | Content::Foreign => self.tally.foreign += 1,
             Content::Damaged => self.tally.damaged += 1,
         }
+    }
+
+    /// Remembers a run as the one of this place. The oldest run makes room,
+    /// so that the measured loop does not allocate.
+    fn miss(&mut self, mut place: usize, run: Range<u64>) {
+        if self.missing.len() == GAPS {
+            if place == 0 {
+                return;
+            }
+            self.missing.pop_front();
+            place -= 1;
+        }
+        self.missing.insert(place, run);
+    }
+
+    /// Whether this frame was missing; it is no more.
+    fn find(&mut self, number: u64) -> bool {
+        let place = self.missing.partition_point(|run| run.end <= number);
+        let Some(run) = self.missing.get_mut(place) else { return false };
+        if !run.contains(&number) {
+            return false;
+        }
+        let before = run.start..number;
+        run.start = number + 1;
+        if run.is_empty() {
+            self.missing.remove(place);
+        }
+        if !before.is_empty() {
+            self.miss(place, before);
+        }
+        true
     }
 }
 
@@ -128,14 +160,57 @@ mod tests {
     }
 
     #[test]
-    fn the_edges_of_the_window() {
-        // 0 is 63 frames old: the last bit. Then it is 64 frames old.
-        assert_eq!(tally(&[63, 0]).reordered, 1);
-        assert_eq!(tally(&[63, 0, 0]).duplicates, 1);
-        assert_eq!(tally(&[64, 0]).duplicates, 1);
-        assert_eq!(tally(&[0, 64, 1]).reordered, 1);
-        assert_eq!(tally(&[0, 63, 0]).duplicates, 1);
-        assert_eq!(tally(&[0, 1 << 40, 0]).duplicates, 1);
+    fn however_late_it_is_not_twice() {
+        for late in [1, 63, 64, 65, 128, 10_000, 1 << 40] {
+            let found = tally(&[0, late + 1, 1, 1, late + 1]);
+            assert_eq!(found.delivered, 3, "{late}");
+            assert_eq!((found.reordered, found.duplicates), (1, 2), "{late}");
+        }
+    }
+
+    #[test]
+    fn a_run_comes_late_in_any_order() {
+        let orders = [[1, 2, 3, 4], [4, 3, 2, 1], [2, 4, 1, 3], [3, 1, 4, 2]];
+        for order in orders {
+            let twice = [&[0, 500], &order[..], &order[..]].concat();
+            let found = tally(&twice);
+            assert_eq!(found.delivered, 6, "{order:?}");
+            assert_eq!((found.reordered, found.duplicates), (4, 4));
+        }
+    }
+
+    /// A queue of 256 frames, each of which a fresh one overtakes.
+    #[test]
+    fn fresh_frames_overtake_what_waits() {
+        let (held, fresh) = (0..256, 256..512);
+        let numbers: Vec<u64> = fresh.chain(held).collect();
+        let found = tally(&numbers);
+        assert_eq!((found.delivered, found.reordered), (512, 256));
+        assert_eq!(found.duplicates, 0);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        // Every other frame is missing, one run more than can be remembered.
+        let mut numbers: Vec<u64> =
+            (0..=GAPS as u64).map(|run| 2 * run + 1).collect();
+        let capacity = {
+            let (series, mut arrivals) = arrivals();
+            let before = arrivals.missing.capacity();
+            for number in &numbers {
+                arrivals.see(&series.payload(*number));
+            }
+            (before, arrivals.missing.capacity())
+        };
+        assert_eq!(capacity.0, capacity.1, "nothing is allocated");
+        numbers.extend([0, 2]);
+        let found = tally(&numbers);
+        assert_eq!((found.duplicates, found.reordered), (1, 1));
+        // A full memory is split: the older half makes room, or is it.
+        numbers.truncate(GAPS + 1);
+        numbers.extend([10_000, 9_000, 8_000, 9_500]);
+        let found = tally(&numbers);
+        assert_eq!((found.duplicates, found.reordered), (0, 3));
     }
 
     #[test]
