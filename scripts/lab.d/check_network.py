@@ -59,8 +59,8 @@ def zero_copy(bench):
 
 
 def flooded(bench):
-    """Zero-copy brings a flood over, and of each frame it is told where it
-    ended. (Not so yet, so it is in no list: docs/net.md.)"""
+    """Zero-copy brings a flood over, none twice, and of each frame it is told
+    where it ended."""
     def look(pair, window):
         rows = bench.run(
             *over(pair, "net/stream-64/af-xdp-zerocopy", window=window))

@@ -121,6 +121,10 @@ pub struct Config {
     pub queue: u32,
     /// Frames that packets are received into, a power of two; 0 if none are.
     pub receive_frames: u32,
+    /// More of them, which the receive ring has no room for, so that a card
+    /// finds some to fill while that ring is full. With `receive_frames` a
+    /// power of two.
+    pub spare_frames: u32,
     /// Frames that packets are sent from, a power of two; 0 if none are.
     pub send_frames: u32,
     /// Which of the two is asked for. There is no falling back.
@@ -186,13 +190,15 @@ impl Socket {
         let fd = sys::socket().map_err(at(CREATING))?;
         let (receive_frames, send_frames) =
             (config.receive_frames, config.send_frames);
+        let fill_frames = receive_frames + config.spare_frames;
         let (umem, mut idle) =
-            Umem::new(receive_frames + send_frames, config.node)?;
+            Umem::new(fill_frames + send_frames, config.node)?;
         // SAFETY: the socket owns `umem` and is closed before it is dropped;
         // frames in a ring are not referred to (see `umem`).
         unsafe { sys::register_memory(fd.as_fd(), umem.memory(), FRAME_BYTES) }
             .map_err(at(REGISTERING))?;
-        let rings = Rings::make(fd.as_fd(), receive_frames, send_frames)?;
+        let rings =
+            Rings::make(fd.as_fd(), fill_frames, receive_frames, send_frames)?;
         let send_budget = (send_frames > 0
             && sys::set_send_budget(fd.as_fd(), config.send_budget).is_ok())
         .then_some(config.send_budget);
@@ -210,7 +216,7 @@ impl Socket {
             send_budget,
             umem,
         };
-        if socket.fill.free(receive_frames) >= receive_frames {
+        if socket.fill.free(fill_frames) >= fill_frames {
             for frame in to_fill {
                 socket.fill.write(socket.umem.lend(frame, Ring::Fill));
             }
@@ -391,14 +397,16 @@ struct Rings {
 }
 
 impl Rings {
-    /// Each ring has an entry for every frame that can be in it.
+    /// Each ring has an entry for every frame that can be in it, but for the
+    /// receive ring where there are frames to spare.
     fn make(
         fd: BorrowedFd<'_>,
+        fill_frames: u32,
         receive_frames: u32,
         send_frames: u32,
     ) -> Result<Self, SocketError> {
         let used = |frames: u32| (frames > 0).then_some(frames);
-        let fill = used(receive_frames).unwrap_or(UNUSED_RING);
+        let fill = used(fill_frames).unwrap_or(UNUSED_RING);
         let completion = used(send_frames).unwrap_or(UNUSED_RING);
         let size =
             |which, count| sys::make_ring(fd, which, count).map_err(at(SIZING));

@@ -49,6 +49,7 @@ fn config(lab: &Lab, side: Side, receive: u32, send: u32) -> Config {
         interface: lab.interface_index(side),
         queue: 0,
         receive_frames: receive,
+        spare_frames: 0,
         send_frames: send,
         transfer: Transfer::Copy,
         send_budget: 64,
