@@ -40,9 +40,9 @@ const STREAM_RECEIVE_FRAMES: u32 = 256;
 /// What the card itself holds, and what is on the way: its ring (256 entries
 /// by default with igb and virtio-net) is never short of frames, not while the
 /// receive ring is full. Where it is, Linux's igb delivers frames a second
-/// time, 256 after the first (seen with 7.3): it takes an old entry of its ring
-/// for a new one, since `igb_alloc_rx_buffers_zc` clears the length of the next
-/// entry, but not when frames run out before the ring's end.
+/// time, 256 after the first (seen with 7.3). Most likely it takes an old entry
+/// of its ring for a new one: `igb_alloc_rx_buffers_zc` clears the length of the
+/// next entry, but not when frames run out before the ring's end.
 const STREAM_SPARE_FRAMES: u32 = 768;
 /// Four batches. Few, so that they stay in the cache.
 const STREAM_SEND_FRAMES: u32 = 256;
