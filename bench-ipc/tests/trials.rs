@@ -25,11 +25,8 @@ fn run_all(id: &str, check: impl Fn(&Experiment, &str, &Outcome)) {
         }
         let params = &experiment.params;
         for variant in &experiment.variants {
-            let request = ProbeRequest {
-                params,
-                cpus: &cpus,
-                target: &Default::default(),
-            };
+            let target = Default::default();
+            let request = ProbeRequest::new(params, &cpus, &target);
             let name = format!("{} {}", experiment.key(), variant.id);
             if let Availability::Unavailable { reason, remedy } =
                 (variant.probe)(&request)

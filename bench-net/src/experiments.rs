@@ -74,7 +74,7 @@ fn rtt_of<L: Link>(role: Role) -> Variant {
         role,
         bound: None,
         spinning: L::SPINNING,
-        probe: L::probe,
+        probe: L::PROBE,
         worker: rtt::worker::<L>,
     }
 }
@@ -86,7 +86,7 @@ fn stream_of<F: Flow>(role: Role) -> Variant {
         role,
         bound: None,
         spinning: F::SPINNING,
-        probe: F::probe,
+        probe: F::PROBE,
         worker: stream::worker::<F>,
     }
 }

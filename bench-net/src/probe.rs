@@ -19,7 +19,13 @@ pub fn in_lab(
     wire: &Wire,
     attempt: impl FnOnce(&Lab) -> Availability,
 ) -> Availability {
-    let said = child::run(|| {
+    // A veth pair is in nobody's way while it goes; a card that is on its way
+    // back is.
+    let ask = match wire {
+        Wire::Veth => child::hear,
+        Wire::Interfaces(_) => child::run,
+    };
+    let said = ask(|| {
         let tried = match Lab::new(spec, wire) {
             Ok(lab) => attempt(&lab),
             Err(error) => error.into(),

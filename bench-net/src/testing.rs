@@ -57,12 +57,9 @@ pub(crate) fn two_cpus() -> Option<Vec<Cpu>> {
 
 /// Whether this way can run here; if not, says why.
 pub(crate) fn can_run<W: Way>() -> bool {
-    let request = ProbeRequest {
-        params: &Params::new(),
-        cpus: &[],
-        target: &Default::default(),
-    };
-    match W::probe(&request) {
+    let (params, target) = (Params::new(), Default::default());
+    let request = ProbeRequest::new(&params, &[], &target);
+    match (W::PROBE)(&request) {
         Availability::Available | Availability::Undecided { .. } => true,
         Availability::Unavailable { reason, remedy } => {
             eprintln!("SKIPPED: {}: {reason}; {remedy}", W::ID);

@@ -81,5 +81,7 @@ pub fn of_trial(trial: &Trial) -> Result<Wire, TrialError> {
 
 /// As a session's target tells it to a probe.
 pub fn of_probe(request: &ProbeRequest<'_>) -> Wire {
-    Wire::of(serde_json::from_value(request.target.clone()).unwrap_or_default())
+    Wire::of(
+        serde_json::from_value(request.target().clone()).unwrap_or_default(),
+    )
 }

@@ -77,7 +77,7 @@ fn run_all(id: &str, check: impl Fn(&Experiment, &str, &Outcome)) {
 
 fn probe(variant: &Variant, params: &Params, cpus: &[Cpu]) -> Availability {
     let target = Default::default();
-    (variant.probe)(&ProbeRequest { params, cpus, target: &target })
+    (variant.probe)(&ProbeRequest::new(params, cpus, &target))
 }
 
 /// Two threads on CPUs that others use may complete nothing within 20 ms.

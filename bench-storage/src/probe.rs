@@ -49,12 +49,11 @@ pub fn plain(request: &ProbeRequest<'_>) -> Availability {
 /// blocks are larger. It is asked by a read, since file systems may want more
 /// than their device.
 fn whole_sectors(request: &ProbeRequest<'_>) -> Option<Availability> {
-    let load = Load::from_params(request.params, request.cpus.len().max(1));
-    let op_bytes = load.map_or(BLOCK_BYTES, |load| load.op_bytes);
+    let target = target_of(request)?;
+    let op_bytes = load_of(request).map_or(BLOCK_BYTES, |load| load.op_bytes);
     if op_bytes >= BLOCK_BYTES {
         return None;
     }
-    let target = target_of(request)?;
     let mut sector = Buffer::new(op_bytes, BLOCK_BYTES, None).ok()?;
     let offset = op_bytes as u64;
     let tried = target::open(&target)
@@ -123,7 +122,8 @@ fn all_registered(setup: Setup, request: &ProbeRequest<'_>) -> Availability {
 
 /// A ring with a kernel thread on the trial's second CPU, if it has one.
 pub fn poller(request: &ProbeRequest<'_>) -> Availability {
-    let Some(&cpu) = request.cpus.get(1).or(request.cpus.first()) else {
+    let cpus = request.cpus();
+    let Some(&cpu) = cpus.get(1).or(cpus.first()) else {
         return buffers(request);
     };
     let idle_ms = POLLER_IDLE_MS;
@@ -170,7 +170,13 @@ fn polled_by(setup: Setup, request: &ProbeRequest<'_>) -> Availability {
 
 /// `None` where nothing was prepared, as for `bypass list`.
 fn target_of(request: &ProbeRequest<'_>) -> Option<Target> {
-    serde_json::from_value(request.target.clone()).ok()
+    serde_json::from_value(request.target().clone()).ok()
+}
+
+/// `None` where the parameters are none of a load.
+fn load_of(request: &ProbeRequest<'_>) -> Option<Load> {
+    let cpus = request.cpus().len().max(1);
+    Load::from_params(request.params(), cpus).ok()
 }
 
 /// Registers as much as all rings of the trial together, since the limit
@@ -179,8 +185,8 @@ fn register_buffers<E: Entries>(
     ring: &mut Ring<E>,
     request: &ProbeRequest<'_>,
 ) -> Result<(), Lack> {
-    let bytes = Load::from_params(request.params, request.cpus.len().max(1))
-        .map_or(BLOCK_BYTES, |load| load.buffer_bytes());
+    let bytes =
+        load_of(request).map_or(BLOCK_BYTES, |load| load.buffer_bytes());
     let buffer =
         Buffer::new(bytes, BLOCK_BYTES, None).map_err(|error| Lack {
             reason: format!("{bytes} bytes of buffers: {error}"),

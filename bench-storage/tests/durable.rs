@@ -54,11 +54,9 @@ fn target(session: &dyn Session) -> serde_json::Value {
 }
 
 fn available(experiment: &Experiment, variant: &Variant) -> bool {
-    let probe = ProbeRequest {
-        params: &experiment.params,
-        cpus: &cpus(2),
-        target: &serde_json::Value::Null,
-    };
+    let cpus = cpus(2);
+    let probe =
+        ProbeRequest::new(&experiment.params, &cpus, &serde_json::Value::Null);
     match (variant.probe)(&probe) {
         Availability::Available | Availability::Undecided { .. } => true,
         Availability::Unavailable { reason, .. } => {

@@ -64,11 +64,8 @@ fn is_available(
     target: &Target,
 ) -> bool {
     let target = serde_json::to_value(target).expect("json");
-    let probe = ProbeRequest {
-        params: &experiment.params,
-        cpus: &cpus(2),
-        target: &target,
-    };
+    let cpus = cpus(2);
+    let probe = ProbeRequest::new(&experiment.params, &cpus, &target);
     match (variant.probe)(&probe) {
         Availability::Available | Availability::Undecided { .. } => true,
         Availability::Unavailable { reason, .. } => {

@@ -154,11 +154,9 @@ fn kernel_ignores_hipri() -> bool {
 #[test]
 fn a_kernel_that_ignores_hipri_is_the_reason_whatever_the_device() {
     let experiment = ladder(1);
-    let request = ProbeRequest {
-        params: &experiment.params,
-        cpus: &cpus(1),
-        target: &serde_json::Value::Null,
-    };
+    let cpus = cpus(1);
+    let request =
+        ProbeRequest::new(&experiment.params, &cpus, &serde_json::Value::Null);
     match (variant(&experiment, "preadv2-hipri").probe)(&request) {
         Availability::Unavailable { reason, remedy } => {
             assert!(kernel_ignores_hipri(), "{reason}");
@@ -181,11 +179,8 @@ fn hipri_without_poll_queues_is_skipped_and_if_run_called_ignored() {
     }
     let experiment = ladder(1);
     let hipri = variant(&experiment, "preadv2-hipri");
-    let request = ProbeRequest {
-        params: &experiment.params,
-        cpus: &cpus(2),
-        target: &session.target(),
-    };
+    let (cpus, prepared) = (cpus(2), session.target());
+    let request = ProbeRequest::new(&experiment.params, &cpus, &prepared);
     match (hipri.probe)(&request) {
         Availability::Unavailable { reason, remedy } => {
             let words = "io_poll is 0";
@@ -346,11 +341,8 @@ fn inner_small_memlock() {
         return;
     }
     let params = large_buffers();
-    let request = ProbeRequest {
-        params: &params,
-        cpus: &cpus(1),
-        target: &serde_json::Value::Null,
-    };
+    let cpus = cpus(1);
+    let request = ProbeRequest::new(&params, &cpus, &serde_json::Value::Null);
     let ladder = ladder(32);
     for id in ["uring-buffers", "uring-fixed", "uring-sqpoll"] {
         let probe = variant(&ladder, id).probe;

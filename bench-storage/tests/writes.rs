@@ -52,11 +52,8 @@ fn outcomes(session: &dyn Session, key: &str) -> Vec<(Role, Outcome)> {
     let experiment = experiment(key);
     let mut trial = trial_of(session, &experiment);
     let target = trial.spec.target.clone();
-    let probe = ProbeRequest {
-        params: &experiment.params,
-        cpus: &cpus(2),
-        target: &target,
-    };
+    let cpus = cpus(2);
+    let probe = ProbeRequest::new(&experiment.params, &cpus, &target);
     let mut outcomes = Vec::new();
     for variant in &experiment.variants {
         if let Availability::Unavailable { reason, .. } =

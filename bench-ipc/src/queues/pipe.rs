@@ -28,8 +28,9 @@ impl Way for Pipe {
 
     fn probe(request: &ProbeRequest<'_>) -> Availability {
         // Experiments without a capacity take whatever a pipe has.
-        let capacity = request.params.number("capacity").unwrap_or(1);
-        let bytes = request.params.number("op_bytes").unwrap_or(8) * capacity;
+        let params = request.params();
+        let capacity = params.number("capacity").unwrap_or(1);
+        let bytes = params.number("op_bytes").unwrap_or(8) * capacity;
         match usize::try_from(bytes).map_err(io::Error::other).and_then(open) {
             Ok(_) => Availability::Available,
             Err(error) => Availability::unavailable(
@@ -136,11 +137,8 @@ mod tests {
     fn an_impossible_size_is_no_pipe() {
         let params =
             Params::new().with("op_bytes", 64).with("capacity", 1_u64 << 40);
-        let request = ProbeRequest {
-            params: &params,
-            cpus: &[],
-            target: &Default::default(),
-        };
+        let target = Default::default();
+        let request = ProbeRequest::new(&params, &[], &target);
         let Availability::Unavailable { reason, .. } = Pipe::probe(&request)
         else {
             panic!("64 TiB");

@@ -4,13 +4,16 @@
 //! whoever enters one cannot come back. So a child tries and says what it saw.
 
 use std::{
+    any::Any,
     fs::File,
     io::{self, Read, Write},
     os::fd::{FromRawFd, OwnedFd},
     panic::{self, AssertUnwindSafe},
+    thread,
 };
 
-/// Runs `body` in a forked child and returns what it says.
+/// Runs `body` in a forked child and returns what it says, once the child is
+/// gone and with it all that it held.
 ///
 /// The child has one thread, whatever the parent has. glibc makes its
 /// allocator usable there (malloc's locks are taken across fork); locks of
@@ -20,24 +23,82 @@ use std::{
 /// # Errors
 /// No child could be had, it died, or it panicked.
 pub fn run(body: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
-    let (reader, writer) = pipe()?;
-    let parent = std::process::id();
-    // SAFETY: the child calls nothing but `in_child`, which never returns;
-    // what it may use there is stated above and kept by the callers.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => {
-            drop(reader);
-            in_child(parent, File::from(writer), body)
+    let mut child = Child::begin(body)?;
+    let said = child.said();
+    child.end(said)
+}
+
+/// The same, without waiting for the child to be gone: where nothing that it
+/// held can be in anybody's way. The kernel takes tens of milliseconds to close
+/// sockets of AF_XDP and what belongs to them.
+///
+/// # Errors
+/// As `run`.
+pub fn hear(body: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
+    let mut child = Child::begin(body)?;
+    match child.said() {
+        Ok(said) => {
+            // Where this process ends first, or has no more threads, the
+            // child is seen to by whoever inherits it.
+            let _ = thread::Builder::new().spawn(move || wait(child.id));
+            Ok(said)
         }
-        child => {
-            drop(writer);
-            let mut said = Vec::new();
-            let read = File::from(reader).read_to_end(&mut said);
-            let status = wait(child)?;
-            read?;
-            conclude(said, status)
+        failed => child.end(failed),
+    }
+}
+
+/// A child at work.
+struct Child {
+    id: libc::pid_t,
+    voice: File,
+}
+
+impl Child {
+    fn begin(body: impl FnOnce() -> Vec<u8>) -> io::Result<Self> {
+        let (reader, writer) = pipe()?;
+        let parent = std::process::id();
+        // SAFETY: the child calls nothing but `in_child`, which never returns;
+        // what it may use there is stated above and kept by the callers.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                drop(reader);
+                in_child(parent, File::from(writer), body)
+            }
+            id => Ok(Self { id, voice: File::from(reader) }),
         }
+    }
+
+    /// What it says. Its length is said first: children that were forked
+    /// meanwhile hold the other end of the pipe too, and so it may be long
+    /// until that ends.
+    fn said(&mut self) -> io::Result<Vec<u8>> {
+        let (mut manner, mut length) = ([0], [0; 8]);
+        self.voice.read_exact(&mut manner)?;
+        self.voice.read_exact(&mut length)?;
+        let length = u64::from_ne_bytes(length);
+        let mut said = Vec::new();
+        (&self.voice).take(length).read_to_end(&mut said)?;
+        match manner {
+            [SAID] if said.len() as u64 == length => Ok(said),
+            [SAID] => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Err(io::Error::other(format!(
+                "the child failed: {}",
+                String::from_utf8_lossy(&said)
+            ))),
+        }
+    }
+
+    /// Waits until it is gone. One that was killed has not said why.
+    fn end(self, said: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+        let status = wait(self.id)?;
+        if said.is_err() && libc::WIFSIGNALED(status) {
+            return Err(io::Error::other(format!(
+                "the child died of signal {}",
+                libc::WTERMSIG(status)
+            )));
+        }
+        said
     }
 }
 
@@ -45,8 +106,9 @@ pub fn run(body: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
 /// a test that moves a million frames beside other load, minutes.
 const PATIENCE_S: u32 = 600;
 
-const SAID: i32 = 0;
-const PANICKED: i32 = 1;
+/// How it says something: as its answer, or as the reason of a panic.
+const SAID: u8 = 0;
+const PANICKED: u8 = 1;
 
 fn in_child(
     parent: u32,
@@ -62,37 +124,29 @@ fn in_child(
     };
     // Nobody reads what the hook would print, and it would take a lock.
     panic::set_hook(Box::new(|_| {}));
-    let code = if orphan {
-        PANICKED
-    } else {
-        match panic::catch_unwind(AssertUnwindSafe(body)) {
-            Ok(said) => writer.write_all(&said).map_or(PANICKED, |()| SAID),
-            Err(reason) => {
-                let reason = reason
-                    .downcast_ref::<String>()
-                    .map(String::as_str)
-                    .or_else(|| reason.downcast_ref::<&str>().copied())
-                    .unwrap_or("no reason");
-                // The parent sees the code in any case.
-                let _ = writer.write_all(reason.as_bytes());
-                PANICKED
-            }
-        }
-    };
+    if !orphan {
+        let (manner, words) = match panic::catch_unwind(AssertUnwindSafe(body))
+        {
+            Ok(said) => (SAID, said),
+            Err(reason) => (PANICKED, words_of(reason.as_ref())),
+        };
+        let length = words.len() as u64;
+        // Where nobody listens any more there is nobody to tell that.
+        let _ = writer
+            .write_all(&[manner])
+            .and_then(|()| writer.write_all(&length.to_ne_bytes()))
+            .and_then(|()| writer.write_all(&words));
+    }
     // SAFETY: `_exit` ends the child without running the parent's handlers.
-    unsafe { libc::_exit(code) }
+    unsafe { libc::_exit(0) }
 }
 
-fn conclude(said: Vec<u8>, status: i32) -> io::Result<Vec<u8>> {
-    if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == SAID {
-        return Ok(said);
-    }
-    let said = String::from_utf8_lossy(&said);
-    Err(io::Error::other(if libc::WIFSIGNALED(status) {
-        format!("the child died of signal {}", libc::WTERMSIG(status))
-    } else {
-        format!("the child failed: {said}")
-    }))
+fn words_of(reason: &(dyn Any + Send)) -> Vec<u8> {
+    let text = reason
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| reason.downcast_ref::<&str>().copied());
+    text.unwrap_or("no reason").as_bytes().to_vec()
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -126,6 +180,17 @@ mod tests {
     #[test]
     fn a_child_says_what_it_saw() {
         assert_eq!(run(|| b"seen".to_vec()).expect("child"), b"seen");
+    }
+
+    #[test]
+    fn a_child_that_is_only_heard_says_all_of_it_or_why_not() {
+        let long = vec![7; 1 << 20];
+        assert!(hear(|| long.clone()).expect("child") == long);
+        let error = hear(|| panic!("no luck")).expect_err("panic");
+        assert!(error.to_string().contains("no luck"), "{error}");
+        // SAFETY: the child leaves without a word, and runs nothing more.
+        let error = hear(|| unsafe { libc::_exit(0) }).expect_err("silence");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

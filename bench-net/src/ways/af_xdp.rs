@@ -11,7 +11,7 @@ use std::{fmt::Debug, marker::PhantomData};
 use harness::{
     load::wait::{Lost, Waiter},
     measure::trial::{Evidence, TrialError},
-    suite::{Availability, ProbeRequest},
+    suite::{Availability, Probe},
 };
 
 use super::{Accounts, End, Flow, Link, Numbered, Receiver, Sender, Way};
@@ -117,8 +117,7 @@ impl<H: Hook> Way for AfXdp<H> {
     const ID: &'static str = H::ID;
     const ABOUT: &'static str = H::ABOUT;
     const SPINNING: bool = true;
-
-    fn probe(request: &ProbeRequest<'_>) -> Availability {
+    const PROBE: Probe = |request| {
         let wire = wire::of_probe(request);
         if H::TRANSFER == Transfer::ZeroCopy && wire == Wire::Veth {
             return Availability::unavailable(
@@ -134,11 +133,11 @@ impl<H: Hook> Way for AfXdp<H> {
             lab.enter(Side::A)?;
             // Both at once, as in a trial: memory is limited.
             let config = stream_sender::<H>(lab);
-            Endpoint::sender(lab, &config, Side::A, H::MODE, PORT)?;
-            drop(receiver);
-            Ok(())
+            let sender =
+                Endpoint::sender(lab, &config, Side::A, H::MODE, PORT)?;
+            Ok((sender, receiver))
         })
-    }
+    };
 
     /// A frame that the socket does not take is counted by the socket; in the
     /// driver's hook by the device, too, whose counter has it as dropped.

@@ -21,7 +21,7 @@ use std::fmt::Debug;
 use harness::{
     load::wait::{Lost, Waiter},
     measure::trial::{Evidence, TrialError},
-    suite::{Availability, ProbeRequest},
+    suite::{Availability, Probe, ProbeRequest},
 };
 
 use crate::{
@@ -32,6 +32,17 @@ use crate::{
     probe, wire,
 };
 
+/// The lab of all ways that need nothing special.
+fn usual_lab() -> LabSpec {
+    LabSpec { payload_bytes: PAYLOAD_BYTES_U32, ..LabSpec::default() }
+}
+
+/// Can it be had?
+fn usual_lab_can_be_had(request: &ProbeRequest<'_>) -> Availability {
+    request
+        .in_common(|request| probe::lab(&usual_lab(), &wire::of_probe(request)))
+}
+
 /// What a variant says about itself.
 pub trait Way: 'static {
     /// Short and stable.
@@ -41,15 +52,14 @@ pub trait Way: 'static {
     /// Neither end ever sleeps.
     const SPINNING: bool;
 
+    /// Can it run here? To be asked in a process with threads; leaves
+    /// nothing. Ways that need the same have the same one, so that it need
+    /// be asked only once.
+    const PROBE: Probe = usual_lab_can_be_had;
+
     /// The lab it needs.
     fn lab_spec() -> LabSpec {
-        LabSpec { payload_bytes: PAYLOAD_BYTES_U32, ..LabSpec::default() }
-    }
-
-    /// Can it run here? To be asked in a process with threads; leaves
-    /// nothing.
-    fn probe(request: &ProbeRequest<'_>) -> Availability {
-        probe::lab(&Self::lab_spec(), &wire::of_probe(request))
+        usual_lab()
     }
 
     /// Names what became of the frames of one direction, from what the kernel

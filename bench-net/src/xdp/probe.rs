@@ -2,7 +2,7 @@
 //! first, then the very ends of a trial, attached and bound in a lab. All that
 //! is tried is held by descriptors, which are closed again: nothing is left.
 
-use std::io;
+use std::{io, mem};
 
 use harness::{
     machine::{Root, memlock_limit_bytes},
@@ -28,10 +28,10 @@ const SYS_ADMIN: u32 = 21;
 const BPF: u32 = 39;
 
 /// Loads a program, then opens ends in a lab.
-pub fn availability(
+pub fn availability<T>(
     spec: &LabSpec,
     wire: &Wire,
-    open: impl FnOnce(&Lab) -> Result<(), EndpointError>,
+    open: impl FnOnce(&Lab) -> Result<T, EndpointError>,
 ) -> Availability {
     match loading() {
         Availability::Available => {}
@@ -41,7 +41,12 @@ pub fn availability(
     let root = Root::system();
     let nested = !holds(&root, &[SYS_ADMIN]);
     probe::in_lab(spec, wire, |lab| match open(lab) {
-        Ok(()) => Availability::Available,
+        Ok(ends) => {
+            // This process is there for the question only and closes them as
+            // it ends: after it has answered, for that takes long.
+            mem::forget(ends);
+            Availability::Available
+        }
         Err(_) if nested => Availability::unavailable(
             "the lab is in a user namespace, where no XDP program may be \
              loaded; missing: CAP_SYS_ADMIN",

@@ -8,11 +8,10 @@ use harness::{
 };
 use memmap2::{Advice, MmapOptions};
 
-use super::{no_poll_queues, somewhere, target_of, whole_sectors};
+use super::{load_of, no_poll_queues, somewhere, target_of, whole_sectors};
 use crate::{
     contents::BLOCK_BYTES,
     engine::{aio_calls::Context, blocking::ReadCall},
-    load::Load,
     moving::calls::can_copy_file_range,
     target::{self, Access, Target},
 };
@@ -73,10 +72,22 @@ pub fn uncached(request: &ProbeRequest<'_>) -> Availability {
     }
 }
 
+/// As many reads as any experiment has in flight.
+const DEEPEST: usize = 256;
+
 /// Linux AIO with room for the experiment's reads.
 pub fn aio(request: &ProbeRequest<'_>) -> Availability {
-    let depth = Load::from_params(request.params, request.cpus.len().max(1))
-        .map_or(1, |load| load.depth);
+    // The kernel takes tens of milliseconds to take a context down: one that
+    // has room for more answers for all.
+    let has_room = request.in_common(|_| aio_at(DEEPEST));
+    let depth = load_of(request).map_or(1, |load| load.depth);
+    match has_room {
+        Availability::Available if depth <= DEEPEST => has_room,
+        _ => aio_at(depth),
+    }
+}
+
+fn aio_at(depth: usize) -> Availability {
     match Context::new(depth) {
         Ok(_) => Availability::Available,
         Err(error) => explain_aio(depth, &error),

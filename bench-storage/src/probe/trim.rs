@@ -8,9 +8,8 @@ use harness::{
     uring::probe::{Lack, availability},
 };
 
-use super::{single_issuer, target_of};
+use super::{load_of, single_issuer, target_of};
 use crate::{
-    load::Load,
     target::{self, Target},
     trim::{calls, ring},
 };
@@ -82,8 +81,7 @@ fn droppable(request: &ProbeRequest<'_>, target: &Target) -> Result<(), Lack> {
     match &target.device {
         _ if target.filesystem.is_some() => punches(target),
         Some(device) => {
-            let load =
-                Load::from_params(request.params, request.cpus.len().max(1));
+            let load = load_of(request);
             let op_bytes = load.map_or(0, |load| load.op_bytes as u64);
             discards(&Root::system(), device, op_bytes)
         }

@@ -224,8 +224,8 @@ pub fn available(
     variant: &Variant,
     target: &serde_json::Value,
 ) -> bool {
-    let probe =
-        ProbeRequest { params: &experiment.params, cpus: &cpus(2), target };
+    let cpus = cpus(2);
+    let probe = ProbeRequest::new(&experiment.params, &cpus, target);
     match (variant.probe)(&probe) {
         Availability::Available | Availability::Undecided { .. } => true,
         Availability::Unavailable { reason, remedy } => {

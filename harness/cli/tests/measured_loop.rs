@@ -99,11 +99,7 @@ fn spec(
         eprintln!("SKIPPED: needs 2 CPUs");
         return None;
     }
-    let request = ProbeRequest {
-        params: &experiment.params,
-        cpus: &cpus,
-        target: &target,
-    };
+    let request = ProbeRequest::new(&experiment.params, &cpus, &target);
     let probe = experiment.variant(variant).expect(variant).probe;
     if let Availability::Unavailable { reason, remedy } = probe(&request) {
         eprintln!("SKIPPED: {variant}: {reason}; {remedy}");

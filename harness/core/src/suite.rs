@@ -2,7 +2,13 @@
 //! execute without knowing what it measures.
 
 use std::{
-    collections::BTreeMap, fmt, ops::ControlFlow, path::PathBuf, sync::Arc,
+    cell::Cell,
+    collections::BTreeMap,
+    fmt,
+    ops::ControlFlow,
+    path::PathBuf,
+    ptr::fn_addr_eq,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use crate::{
@@ -113,7 +119,7 @@ pub struct Variant {
     /// the machine, and the trial is invalid.
     pub spinning: bool,
     /// Can it run here?
-    pub probe: fn(&ProbeRequest<'_>) -> Availability,
+    pub probe: Probe,
     /// The trial itself; runs in a process of its own.
     pub worker: fn(&Trial) -> Result<Outcome, TrialError>,
 }
@@ -221,17 +227,104 @@ impl fmt::Display for Params {
     }
 }
 
+/// Finds out whether a variant can run here.
+pub type Probe = fn(&ProbeRequest<'_>) -> Availability;
+
 /// What a probe may look at. Probes run in the runner's process, once a
-/// session, and leave nothing behind.
+/// session, and leave nothing behind. What one did not look at cannot have
+/// decided its answer, so that whoever asks about many experiments need not ask
+/// again where nothing else differs.
 #[derive(Debug)]
 pub struct ProbeRequest<'a> {
+    params: &'a Params,
+    cpus: &'a [Cpu],
+    target: &'a serde_json::Value,
+    looked_at: Cell<LookedAt>,
+    common: Option<&'a Common>,
+}
+
+/// What was said to probes that are asked together, as far as they have
+/// questions in common.
+#[derive(Debug, Default)]
+pub struct Common(Mutex<Vec<(Probe, Arc<OnceLock<Availability>>)>>);
+
+impl Common {
+    /// Where the answer of this one is, or will be.
+    fn place(&self, probe: Probe) -> Arc<OnceLock<Availability>> {
+        // Nobody panics between here and the end of this function.
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |(other, _): &&(Probe, _)| fn_addr_eq(*other, probe);
+        if let Some((_, place)) = asked.iter().find(is_it) {
+            return Arc::clone(place);
+        }
+        let place = Arc::default();
+        asked.push((probe, Arc::clone(&place)));
+        place
+    }
+}
+
+/// What a probe has looked at so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LookedAt {
     /// The experiment's parameters.
-    pub params: &'a Params,
+    pub params: bool,
+    /// The CPUs.
+    pub cpus: bool,
+}
+
+impl<'a> ProbeRequest<'a> {
+    /// About an experiment with these parameters, on the CPUs that its trials
+    /// would use; `target` is what `Session::target` returned, or `Null` where
+    /// nothing was prepared (as in `bypass list`).
+    pub fn new(
+        params: &'a Params,
+        cpus: &'a [Cpu],
+        target: &'a serde_json::Value,
+    ) -> Self {
+        let (looked_at, common) = (Cell::default(), None);
+        Self { params, cpus, target, looked_at, common }
+    }
+
+    /// The same, as one of several.
+    #[must_use]
+    pub fn among(self, common: &'a Common) -> Self {
+        Self { common: Some(common), ..self }
+    }
+
+    /// Asks what other variants have to ask as well, of the target alone:
+    /// once for all that are asked together.
+    pub fn in_common(&self, probe: Probe) -> Availability {
+        let ask =
+            || probe(&ProbeRequest::new(&Params::new(), &[], self.target));
+        match self.common {
+            Some(common) => common.place(probe).get_or_init(ask).clone(),
+            None => ask(),
+        }
+    }
+
+    /// The experiment's parameters.
+    pub fn params(&self) -> &'a Params {
+        let seen = self.looked_at.get();
+        self.looked_at.set(LookedAt { params: true, ..seen });
+        self.params
+    }
+
     /// The CPUs that its trials would use.
-    pub cpus: &'a [Cpu],
-    /// What `Session::target` returned; `Null` where nothing was prepared
-    /// (as in `bypass list`).
-    pub target: &'a serde_json::Value,
+    pub fn cpus(&self) -> &'a [Cpu] {
+        let seen = self.looked_at.get();
+        self.looked_at.set(LookedAt { cpus: true, ..seen });
+        self.cpus
+    }
+
+    /// What was prepared to work on.
+    pub fn target(&self) -> &'a serde_json::Value {
+        self.target
+    }
+
+    /// What was looked at.
+    pub fn looked_at(&self) -> LookedAt {
+        self.looked_at.get()
+    }
 }
 
 /// The answer of a probe.

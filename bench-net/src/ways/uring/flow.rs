@@ -3,7 +3,7 @@
 use harness::{
     load::wait::{Lifeline, Lost, Waiter},
     measure::trial::{Evidence, TrialError},
-    suite::{Availability, ProbeRequest},
+    suite::Probe,
     uring::{Ring, Setup},
 };
 use io_uring::{opcode, squeue::Entry};
@@ -22,7 +22,6 @@ use crate::{
         slots::Slots,
         socket::{LOOK_UPS_MAX, Socket},
     },
-    wire,
 };
 
 /// Sends a call, as with `mmsg`.
@@ -48,11 +47,7 @@ impl Way for Uring {
     const ABOUT: &'static str = "io_uring: 64 sends a call; multishot receive \
          into provided buffers, sleeping";
     const SPINNING: bool = false;
-
-    fn probe(request: &ProbeRequest<'_>) -> Availability {
-        let wire = wire::of_probe(request);
-        probe::multishot(Setup::SingleIssuer, &Self::lab_spec(), &wire)
-    }
+    const PROBE: Probe = probe::sleeping;
 }
 
 impl Flow for Uring {

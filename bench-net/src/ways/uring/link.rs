@@ -4,7 +4,7 @@
 use harness::{
     load::wait::{Lifeline, Lost, Waiter},
     measure::trial::{Evidence, TrialError},
-    suite::{Availability, ProbeRequest},
+    suite::Probe,
     uring::Setup,
 };
 use io_uring::{opcode, squeue};
@@ -17,7 +17,6 @@ use crate::{
     frame::{PAYLOAD_BYTES_U32, Payload},
     lab::{Counts, Lab, Side},
     ways::{End, Link, Way, slots::Slots, socket::LOOK_UPS_MAX},
-    wire,
 };
 
 /// One frame is in flight; the rest is room for what nobody asked for.
@@ -39,11 +38,7 @@ impl Way for UringSleep {
     const ABOUT: &'static str = "io_uring: send and multishot receive in one \
          io_uring_enter, sleeping there";
     const SPINNING: bool = false;
-
-    fn probe(request: &ProbeRequest<'_>) -> Availability {
-        let wire = wire::of_probe(request);
-        probe::multishot(Setup::SingleIssuer, &Self::lab_spec(), &wire)
-    }
+    const PROBE: Probe = probe::sleeping;
 }
 
 impl Way for UringSpin {
@@ -51,11 +46,7 @@ impl Way for UringSpin {
     const ABOUT: &'static str = "io_uring: the same, polling the ring's \
          TASKRUN flag instead of sleeping";
     const SPINNING: bool = true;
-
-    fn probe(request: &ProbeRequest<'_>) -> Availability {
-        let wire = wire::of_probe(request);
-        probe::multishot(Setup::Flagged, &Self::lab_spec(), &wire)
-    }
+    const PROBE: Probe = probe::spinning;
 }
 
 impl Link for UringSleep {

@@ -7,7 +7,7 @@ use std::{
 
 use harness::{
     machine::Buffer,
-    suite::Availability,
+    suite::{Availability, ProbeRequest},
     uring::{
         Ring, Setup,
         probe::{Lack, build, register_ring_fd},
@@ -16,19 +16,26 @@ use harness::{
 use io_uring::{cqueue, opcode, types::BufRingEntry, types::Fd};
 
 use super::LOOK_UP;
-use crate::{
-    lab::{LabSpec, Wire},
-    probe,
-};
+use crate::ways::usual_lab_can_be_had;
+
+/// A ring that sleeps in `io_uring_enter`.
+pub fn sleeping(request: &ProbeRequest<'_>) -> Availability {
+    multishot(Setup::SingleIssuer, request)
+}
+
+/// One whose flag is polled.
+pub fn spinning(request: &ProbeRequest<'_>) -> Availability {
+    multishot(Setup::Flagged, request)
+}
 
 /// A small ring receives two datagrams by one request; then the lab is tried.
-pub fn multishot(setup: Setup, spec: &LabSpec, wire: &Wire) -> Availability {
+fn multishot(setup: Setup, request: &ProbeRequest<'_>) -> Availability {
     let tried = build(setup).and_then(|mut ring| {
         register_ring_fd(&mut ring)?;
         receive_two(&mut ring)
     });
     match tried {
-        Ok(()) => probe::lab(spec, wire),
+        Ok(()) => usual_lab_can_be_had(request),
         Err(lack) => lack.into(),
     }
 }
@@ -120,6 +127,8 @@ fn lack(reason: String, remedy: &str) -> Lack {
 
 #[cfg(test)]
 mod tests {
+    use harness::suite::Params;
+
     use super::*;
     use crate::{lab::child, testing};
 
@@ -127,11 +136,8 @@ mod tests {
     fn refused(errno: i32) -> String {
         let said = child::run(|| {
             testing::refuse_call(libc::SYS_io_uring_setup, None, errno);
-            match multishot(
-                Setup::SingleIssuer,
-                &LabSpec::default(),
-                &Wire::Veth,
-            ) {
+            let (params, target) = (Params::new(), Default::default());
+            match sleeping(&ProbeRequest::new(&params, &[], &target)) {
                 Availability::Available | Availability::Undecided { .. } => {
                     b"available".to_vec()
                 }

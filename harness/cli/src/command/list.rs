@@ -11,11 +11,10 @@ use harness::{
         exit::Exit,
         filter::{Filter, SWEEP, matching},
         output,
+        probes::probe_each,
     },
     suite::{Availability, DeviceReport, Experiment, Role, Suite},
 };
-
-use super::probes::probe_each;
 
 /// A target is made, or opened, by a run only.
 const WITHOUT_TARGET: &str = "tried without a target: `depends on` is what a \
@@ -49,7 +48,9 @@ impl List {
             .map(|(_, experiment)| experiment)
             .filter(|experiment| is_told(experiment))
             .collect();
-        let mut probed = probe_each(&asked, &usable_cpus()).into_iter();
+        let cpus = usable_cpus();
+        let on_these = asked.iter().map(|e| (*e, cpus.as_slice()));
+        let mut probed = probe_each(on_these).into_iter();
         let text = if self.json {
             let list: Vec<_> = asked
                 .iter()

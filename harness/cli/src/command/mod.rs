@@ -7,7 +7,6 @@ mod doctor;
 mod list;
 mod noise;
 mod preview;
-mod probes;
 mod run;
 mod runs;
 mod schema;

@@ -6,10 +6,8 @@ use harness::{
         exit::Exit, options::RunOptions, output, preview::Preview,
         progress::human_duration,
     },
-    suite::{Availability, Forecast},
+    suite::{Availability, Experiment, Forecast},
 };
-
-use super::probes::{Question, probe_all};
 
 /// The rate by which the wear of trials that write is told: how fast they
 /// write is not known before.
@@ -36,29 +34,21 @@ pub fn show(
         .unwrap_or(Exit::Done))
 }
 
-/// The variants that a run may have to leave out, each once, in the order of
-/// the plan: what is asked differs little between experiments.
+/// The variants that a run may have to leave out, in the order of the plan,
+/// each once for what it says.
 fn unsure(preview: &Preview) -> Vec<(String, Availability)> {
-    let mut questions: Vec<Question<'_>> = Vec::new();
-    for planned in preview.planned.iter().filter(|p| p.lack.is_none()) {
-        for variant in &planned.experiment.variants {
-            let (experiment, cpus) = (&planned.experiment, &planned.cpus);
-            let question = Question { experiment, variant, cpus };
-            if questions.iter().all(|q| name(q) != name(&question)) {
-                questions.push(question);
+    let mut unsure: Vec<(String, Availability)> = Vec::new();
+    for (planned, said) in preview.planned.iter().zip(&preview.probed) {
+        let Experiment { id, variants, .. } = &planned.experiment;
+        let suite = id.split('/').next().unwrap_or(id);
+        for (variant, said) in variants.iter().zip(said) {
+            let told = (format!("{suite} {}", variant.id), said.clone());
+            if told.1 != Availability::Available && !unsure.contains(&told) {
+                unsure.push(told);
             }
         }
     }
-    let answers = probe_all(&questions);
-    let told = questions.iter().map(name).zip(answers);
-    told.filter(|(_, answer)| *answer != Availability::Available).collect()
-}
-
-/// Suite and variant.
-fn name(question: &Question<'_>) -> String {
-    let experiment = question.experiment.id;
-    let suite = experiment.split('/').next().unwrap_or(experiment);
-    format!("{suite} {}", question.variant.id)
+    unsure
 }
 
 fn unsure_text((variant, answer): &(String, Availability)) -> String {

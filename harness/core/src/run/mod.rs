@@ -18,6 +18,7 @@ pub mod options;
 pub mod output;
 pub mod plan;
 pub mod preview;
+pub mod probes;
 pub mod progress;
 mod resume;
 mod rows;

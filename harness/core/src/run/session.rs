@@ -239,11 +239,8 @@ impl Stage<'_> {
         target: &serde_json::Value,
     ) -> Result<Vec<usize>, WriteError> {
         let experiment = &planned.experiment;
-        let request = ProbeRequest {
-            params: &experiment.params,
-            cpus: &planned.cpus,
-            target,
-        };
+        let request =
+            ProbeRequest::new(&experiment.params, &planned.cpus, target);
         let done = self.done_of(session, planned);
         if done.is_begun() {
             // The order must stay what it was: a variant that has gone since
@@ -567,7 +564,7 @@ impl ExperimentRun<'_, '_> {
 
 /// Whether a baseline is left, and something to compare with it; a baseline
 /// that was asked for alone stands for itself.
-fn is_worth_running<'a>(
+pub(super) fn is_worth_running<'a>(
     asked_for: &[Variant],
     left: impl Iterator<Item = &'a Variant> + Clone,
 ) -> bool {
