@@ -113,28 +113,34 @@ def delayed(bench):
         throttle(0)
 
 
+def fill(left_mib):
+    """What takes all memory of the guest but so much, in its shell."""
+    return ("mount -o remount,size=100% /tmp\n"
+            "free=$(awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)\n"
+            f"dd if=/dev/zero of=/tmp/fill bs=1M count=$((free - {left_mib})) "
+            "2>/dev/null\n")
+
+
 def short_of_memory(bench):
-    """With hardly any memory left, runs end with rows or reasons."""
-    left_mib = 96
-    bench.machine.ask(
-        "mount -o remount,size=100% /tmp\n"
-        "free=$(awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)\n"
-        f"dd if=/dev/zero of=/tmp/fill bs=1M count=$((free - {left_mib})) "
-        "2>/dev/null")
-    try:
+    """With hardly any memory left, before a run or since, it ends with rows or
+    reasons."""
+    run = (f"rm -rf /host/results\nbypass run --results /host/results "
+           f"--target /dev/lab/disk1 '{READS}' depth=32 ")
+    for script in (f"{fill(96)}{run} {' '.join(SHORT)} 2>&1",
+                   f"{run} --smoke --window 3s 2>&1 &\nsleep 5\n"
+                   f"{fill(96)}wait $!"):
         lines = []
-        code = bench.machine.run(
-            f"rm -rf /host/results\nbypass run --results /host/results "
-            f"{' '.join(SHORT)} --target /dev/lab/disk1 '{READS}' depth=32 "
-            "2>&1", RUN_SECONDS, lines.append)
-    finally:
-        bench.machine.ask("rm -f /tmp/fill")
-    text = "\n".join(lines)
-    must(code in (0, 3, 4), f"ended with {code}:\n{text}")
-    for row in Rows(newest(bench.machine.share / "results")).all:
-        must(row["status"] in ("ok", "nonsteady") or row["reasons"], told(row))
-        must(row["status"] != "wrong", told(row))
-    nothing_is_left(bench)
+        try:
+            code = bench.machine.run(script, RUN_SECONDS, lines.append)
+        finally:
+            bench.machine.ask("rm -f /tmp/fill")
+        text = "\n".join(lines)
+        must(code in (0, 3, 4), f"ended with {code}:\n{text}")
+        for row in Rows(newest(bench.machine.share / "results")).all:
+            must(row["status"] in ("ok", "nonsteady") or row["reasons"],
+                 told(row))
+            must(row["status"] != "wrong", told(row))
+        nothing_is_left(bench)
     bench.run(*SHORT, "--target", "/dev/lab/disk1", f"{READS}/uring", "depth=1")
 
 

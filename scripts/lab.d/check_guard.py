@@ -2,7 +2,8 @@
 import hashlib
 import json
 
-from bench import RUN_SECONDS, WINDOWS, TooBusy, must, patiently, short
+from bench import (RUN_SECONDS, WINDOWS, TooBusy, instants, must,
+                   nothing_is_left, patiently, short)
 
 WRITES = "storage/durable-write-4k"
 # Nobody tells it when nodes have come.
@@ -148,3 +149,27 @@ def only_the_named_is_written(bench):
     patiently(look)
     must(contents(bench, "flawed") == before["flawed"],
          "another drive was written")
+
+
+def killed_while_writing(bench):
+    """A runner killed while it writes to a drive lets go of it, and no other
+    drive is touched."""
+    device = node(bench, "disk1")
+    word = judged(bench, device)["allow_destroy"]
+    before = contents(bench, "flawed")
+    # At any moment, and once when it is writing for sure.
+    writes = f"awk '{{print $5}}' /sys/block/{device[5:]}/stat"
+    under_way = (f"before=$({writes}); while [ $(($({writes}) - before)) "
+                 "-lt 100 ] && kill -0 $!; do usleep 100000; done")
+    for moment in [*(f"sleep {s}" for s in instants(4)), under_way]:
+        bench.machine.ask(
+            f"bypass run --results /tmp/killed {' '.join(short('5s'))} "
+            f"--target {device} --allow-destroy '{word}' '{WRITES}' depth=1 "
+            f">/dev/null 2>&1 &\n{moment}\nkill -9 $! || exit; wait $! || true")
+        nothing_is_left(bench)
+        # Nobody holds it, and no mark of ours speaks against it.
+        must(judged(bench, device)["allow_destroy"] == word,
+             f"{judged(bench, device)}")
+    must(contents(bench, "flawed") == before, "another drive was written")
+    only_the_named_is_written(bench)
+    bench.machine.ask("rm -rf /tmp/killed")
