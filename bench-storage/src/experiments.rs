@@ -43,6 +43,7 @@ use crate::{
         uring_passthru::URING_PASSTHRU,
         uring_passthru_buffers::URING_PASSTHRU_BUFFERS,
         uring_passthru_iopoll::URING_PASSTHRU_IOPOLL,
+        uring_passthru_mixed::URING_PASSTHRU_MIXED,
         uring_ring::URING_RING,
         uring_sqpoll::URING_SQPOLL,
         uring_writes::{
@@ -396,7 +397,7 @@ fn durable_write(
 
 /// What each rung of the ladder adds one step to. The first ways of each kind
 /// stand for themselves and are compared with the baseline alone.
-const LADDER_STEPS: [(&str, &str); 12] = [
+const LADDER_STEPS: [(&str, &str); 13] = [
     (UNCACHED.id, PREAD_BUFFERED.id),
     (MMAP_POPULATE.id, MMAP.id),
     (URING_RING.id, URING.id),
@@ -408,12 +409,13 @@ const LADDER_STEPS: [(&str, &str); 12] = [
     (URING_PASSTHRU.id, URING_FILES.id),
     (URING_PASSTHRU_BUFFERS.id, URING_PASSTHRU.id),
     (URING_PASSTHRU_IOPOLL.id, URING_PASSTHRU_BUFFERS.id),
+    (URING_PASSTHRU_MIXED.id, URING_PASSTHRU_BUFFERS.id),
     (URING_SQPOLL.id, URING_BUFFERS.id),
 ];
 
 /// Every way to read at one setting. Each ring variant adds one step to the
-/// one above it, with two branches: passthrough begins again at registered
-/// files, and the last one at `uring-buffers`.
+/// one above it, with three branches: passthrough begins again at registered
+/// files, its mixed ring at its buffers, and the last one at `uring-buffers`.
 fn ladder(depth: u64, baseline: Variant) -> Experiment {
     Experiment {
         id: LADDER,
@@ -441,6 +443,7 @@ fn ladder(depth: u64, baseline: Variant) -> Experiment {
             URING_PASSTHRU,
             URING_PASSTHRU_BUFFERS,
             URING_PASSTHRU_IOPOLL,
+            URING_PASSTHRU_MIXED,
             URING_SQPOLL,
             NOP,
         ],

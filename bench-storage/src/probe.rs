@@ -34,8 +34,8 @@ use crate::{
 
 pub use calls::{aio, blocking, copy_file_range, hipri, populate, uncached};
 pub use passthrough::{
-    passthru, passthru_buffers, passthru_flushes, passthru_polled,
-    passthru_trims, passthru_writes,
+    passthru, passthru_buffers, passthru_flushes, passthru_mixed,
+    passthru_polled, passthru_trims, passthru_writes,
 };
 pub use trim::{trim, uring_discard, uring_fallocate};
 

@@ -9,7 +9,7 @@ use harness::{
 use io_uring::EnterFlags;
 
 use super::{
-    ring::{Entries, Ring},
+    ring::{Entries, Ring, Small},
     rounds::Drive,
 };
 
@@ -17,20 +17,16 @@ use super::{
 #[derive(Debug)]
 pub struct Enter;
 
-impl Drive for Enter {
+impl<E: Entries> Drive<E> for Enter {
     #[inline(always)]
-    fn drive<E: Entries>(
-        &mut self,
-        ring: &mut Ring<E>,
-        want: u32,
-    ) -> io::Result<()> {
+    fn drive(&mut self, ring: &mut Ring<E>, want: u32) -> io::Result<()> {
         let queued = ring.publish();
         // Deferred completions are only worked off by a call that asks for
         // events.
         ring.enter(queued, want, EnterFlags::GETEVENTS)
     }
 
-    fn prove<E: Entries>(&self, _: &Ring<E>, _: &mut Evidence) {}
+    fn prove(&self, _: &Ring<E>, _: &mut Evidence) {}
 }
 
 /// A kernel thread takes submissions; the issuer makes no system call as long
@@ -52,13 +48,9 @@ impl Poller {
     }
 }
 
-impl Drive for Poller {
+impl Drive<Small> for Poller {
     #[inline(always)]
-    fn drive<E: Entries>(
-        &mut self,
-        ring: &mut Ring<E>,
-        want: u32,
-    ) -> io::Result<()> {
+    fn drive(&mut self, ring: &mut Ring, want: u32) -> io::Result<()> {
         ring.publish();
         if ring.sq().need_wakeup() {
             self.wakeups += 1;
@@ -77,7 +69,7 @@ impl Drive for Poller {
         }
     }
 
-    fn prove<E: Entries>(&self, ring: &Ring<E>, evidence: &mut Evidence) {
+    fn prove(&self, ring: &Ring, evidence: &mut Evidence) {
         evidence.prove("sqpoll_wakeups", self.wakeups);
         match poller_cpus(&self.root, ring) {
             Some(cpus) => {
@@ -104,7 +96,7 @@ impl Drive for Poller {
 
 /// The CPUs that the ring's poller may run on. `fdinfo` of the ring names the
 /// thread (io_uring_show_fdinfo in the kernel).
-fn poller_cpus<E: Entries>(root: &Root, ring: &Ring<E>) -> Option<CpuSet> {
+fn poller_cpus(root: &Root, ring: &Ring) -> Option<CpuSet> {
     let info = root.read(format!("proc/self/fdinfo/{}", ring.fd()))?;
     let thread: u32 = field(&info, "SqThread:")?.parse().ok()?;
     let status = root.read(format!("proc/self/task/{thread}/status"))?;

@@ -1,13 +1,13 @@
 //! A ring with one entry under way at a time.
 
-use std::{fs::File, io, os::fd::AsRawFd, ptr::NonNull};
+use std::{fs::File, io, os::fd::AsRawFd, ptr::NonNull, slice};
 
 use harness::measure::trial::TrialError;
 use io_uring::{EnterFlags, cqueue, types::Fixed};
 
 use super::{
     no_ring,
-    ring::{Entries, Ring, Setup, Small},
+    ring::{Entries, Pushes, Reaps, Ring, Setup, Small},
     ring_reads::{INDEX, Registered, register},
 };
 
@@ -72,7 +72,7 @@ pub(crate) unsafe fn complete<E: Entries>(
     // taken since.
     ring.sq().sync();
     // SAFETY: as the caller promises.
-    if unsafe { ring.sq().push(entry) }.is_err() {
+    if unsafe { ring.sq().push_all(slice::from_ref(entry)) }.is_err() {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     loop {

@@ -21,6 +21,7 @@ pub mod ring_reads;
 pub mod ring_writes;
 pub mod rounds;
 mod sigbus;
+mod sizes;
 pub mod slots;
 
 pub use harness::uring as ring;

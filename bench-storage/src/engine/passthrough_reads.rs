@@ -1,6 +1,6 @@
 //! Reads as NVMe commands that a ring passes through to a namespace.
 
-use std::os::fd::AsRawFd;
+use std::{marker::PhantomData, os::fd::AsRawFd};
 
 use harness::{
     load::closed::Place,
@@ -10,7 +10,7 @@ use io_uring::squeue::Entry128;
 
 use super::{
     commands::{OPCODE, failed, set_first_block, transfer},
-    ring::{Big, Ring},
+    ring::{Entries, Ring},
     ring_reads::{Registered, register},
     rounds::Requests,
     slots::Slots,
@@ -23,14 +23,15 @@ use crate::{
 /// Reads of one thread's ring, past file system, block layer and scheduler:
 /// each submission holds the command that goes to the device's queue.
 #[derive(Debug)]
-pub struct PassthroughReads<'a> {
+pub struct PassthroughReads<'a, E> {
     slots: Slots<'a>,
     namespace: &'a Namespace,
     registered: Registered,
     entries: Box<[Entry128]>,
+    of: PhantomData<E>,
 }
 
-impl<'a> PassthroughReads<'a> {
+impl<'a, E: Entries> PassthroughReads<'a, E> {
     /// The reads of the thread at `place`, one of `streams`. The ring's and
     /// the namespace's descriptors are registered, and the buffers where
     /// `buffers` says so.
@@ -39,7 +40,7 @@ impl<'a> PassthroughReads<'a> {
     /// No memory, a registration was refused, or an op is too long for a
     /// command.
     pub fn new(
-        ring: &mut Ring<Big>,
+        ring: &mut Ring<E>,
         buffers: bool,
         source: &'a Source,
         namespace: &'a Namespace,
@@ -64,15 +65,18 @@ impl<'a> PassthroughReads<'a> {
                     "no NVMe command can read {bytes} bytes"
                 ))
             })?;
-        Ok(Self { slots, namespace, registered, entries })
+        Ok(Self { slots, namespace, registered, entries, of: PhantomData })
     }
 }
 
 // SAFETY: each slot's command names that slot's own part of the buffer of
 // `slots`, which is freed with the value; `check` looks at the part only after
 // its op.
-unsafe impl Requests for PassthroughReads<'_> {
-    type Sizes = Big;
+unsafe impl<E> Requests for PassthroughReads<'_, E>
+where
+    E: Entries<Submission = Entry128>,
+{
+    type Sizes = E;
 
     const OPCODE: &'static str = OPCODE;
 

@@ -15,7 +15,7 @@ use io_uring::{
 };
 
 use super::{
-    ring::{Entries, Ring, Small, patiently},
+    ring::{Enters, Entries, Ring, Small, patiently},
     rounds::Requests,
     slots::Slots,
 };

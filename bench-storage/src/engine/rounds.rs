@@ -26,7 +26,8 @@ use io_uring::cqueue;
 
 use super::{
     registered,
-    ring::{Entries, Ring},
+    ring::{Entries, Pushes, Reaps, Ring},
+    sizes,
 };
 
 /// An entry of such requests.
@@ -91,20 +92,16 @@ pub fn user_data(slot: u64, entry: u64) -> u64 {
 }
 
 /// How submissions get into the kernel and completions are waited for.
-pub trait Drive: fmt::Debug {
+pub trait Drive<E: Entries>: fmt::Debug {
     /// Publishes what was pushed and returns when at least `want` completions
     /// are likely to be there; fewer are no error.
     ///
     /// # Errors
     /// The system call failed for good.
-    fn drive<E: Entries>(
-        &mut self,
-        ring: &mut Ring<E>,
-        want: u32,
-    ) -> io::Result<()>;
+    fn drive(&mut self, ring: &mut Ring<E>, want: u32) -> io::Result<()>;
 
     /// What there is to say of the path taken.
-    fn prove<E: Entries>(&self, ring: &Ring<E>, evidence: &mut Evidence);
+    fn prove(&self, ring: &Ring<E>, evidence: &mut Evidence);
 }
 
 /// How full a ring is kept.
@@ -127,7 +124,7 @@ const UNTIMED: u64 = 1;
 /// A ring at work. `TIMED` false leaves out all that latency costs, to tell
 /// what it costs.
 #[derive(Debug)]
-pub struct RingWork<R: Requests, D: Drive, const TIMED: bool> {
+pub struct RingWork<R: Requests, D: Drive<R::Sizes>, const TIMED: bool> {
     ring: Ring<R::Sizes>,
     drive: D,
     fill: Fill,
@@ -151,7 +148,7 @@ pub struct RingWork<R: Requests, D: Drive, const TIMED: bool> {
     requests: ManuallyDrop<R>,
 }
 
-impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
+impl<R: Requests, D: Drive<R::Sizes>, const TIMED: bool> RingWork<R, D, TIMED> {
     /// Nothing is submitted yet. The ring has room for the entries of
     /// `fill.depth` ops.
     pub fn new(
@@ -194,7 +191,7 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
             // SAFETY: by the contract of `Requests` what the entries point to
             // is valid while the requests live, and `Drop` frees them only
             // when nothing is in flight. All of an op go in, or none.
-            if unsafe { sq.push_multiple(entries) }.is_err() {
+            if unsafe { sq.push_all(entries) }.is_err() {
                 self.submitted_ns[slot] = FREE;
                 self.free.push(slot);
                 break;
@@ -284,7 +281,9 @@ impl<R: Requests, D: Drive, const TIMED: bool> RingWork<R, D, TIMED> {
     }
 }
 
-impl<R: Requests, D: Drive, const TIMED: bool> Work for RingWork<R, D, TIMED> {
+impl<R: Requests, D: Drive<R::Sizes>, const TIMED: bool> Work
+    for RingWork<R, D, TIMED>
+{
     #[inline]
     fn round(&mut self, recorder: &mut Recorder) -> Result<(), TrialError> {
         let submitted_ns = if TIMED { recorder.stamp_ns() } else { UNTIMED };
@@ -328,12 +327,17 @@ impl<R: Requests, D: Drive, const TIMED: bool> Work for RingWork<R, D, TIMED> {
             Some(Calls { made: self.ring.enters(), ops: self.submitted });
         evidence.prove("ring_flags", self.ring.flags());
         registered::confirm(&Root::system(), self.ring.fd(), &mut evidence);
+        if let Some(sizes) = self.ring.cq().sizes() {
+            sizes::judge(sizes, &mut evidence);
+        }
         self.drive.prove(&self.ring, &mut evidence);
         Ok(evidence)
     }
 }
 
-impl<R: Requests, D: Drive, const TIMED: bool> Drop for RingWork<R, D, TIMED> {
+impl<R: Requests, D: Drive<R::Sizes>, const TIMED: bool> Drop
+    for RingWork<R, D, TIMED>
+{
     fn drop(&mut self) {
         // After a failed op others are still in flight, and the kernel may
         // write to their buffers until they have completed.

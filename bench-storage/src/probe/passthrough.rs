@@ -9,6 +9,7 @@ use harness::{
         Lack, PROBE_ENTRIES, availability, build_of, register_ring_fd,
     },
 };
+use io_uring::squeue::Entry128;
 
 use super::{no_poll_queues, register_buffers, somewhere, target_of};
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     engine::{
         commands::transfer,
         lone::complete,
-        ring::{Big, Setup},
+        ring::{Big, Enters, Entries, Mixed, Setup},
     },
     nvme::{
         Namespace,
@@ -28,18 +29,24 @@ use crate::{
 
 /// A ring with large entries, and a target that is an NVMe namespace.
 pub fn passthru(request: &ProbeRequest<'_>) -> Availability {
-    where_nvme(request, || commands(Setup::SingleIssuer, request))
+    where_nvme(request, || commands::<Big>(Setup::SingleIssuer, request))
 }
 
 /// The same with the experiment's buffers registered.
 pub fn passthru_buffers(request: &ProbeRequest<'_>) -> Availability {
-    where_nvme(request, || with_buffers(Setup::SingleIssuer, request))
+    where_nvme(request, || with_buffers::<Big>(Setup::SingleIssuer, request))
+}
+
+/// The same with completions that are large where they have to be.
+pub fn passthru_mixed(request: &ProbeRequest<'_>) -> Availability {
+    where_nvme(request, || with_buffers::<Mixed>(Setup::SingleIssuer, request))
 }
 
 /// The same with queues for polling. The kernel would accept the commands
 /// without such queues too, and serve them by interrupt.
 pub fn passthru_polled(request: &ProbeRequest<'_>) -> Availability {
-    let tried = where_nvme(request, || with_buffers(Setup::Polled, request));
+    let tried =
+        where_nvme(request, || with_buffers::<Big>(Setup::Polled, request));
     match (tried, target_of(request)) {
         (Availability::Undecided { .. }, None) => {
             somewhere::polling(&Root::system())
@@ -55,7 +62,7 @@ pub fn passthru_polled(request: &ProbeRequest<'_>) -> Availability {
 pub fn passthru_writes(request: &ProbeRequest<'_>) -> Availability {
     where_nvme(request, || {
         writable(request)?;
-        with_buffers(Setup::SingleIssuer, request)
+        with_buffers::<Big>(Setup::SingleIssuer, request)
     })
 }
 
@@ -63,14 +70,14 @@ pub fn passthru_writes(request: &ProbeRequest<'_>) -> Availability {
 pub fn passthru_trims(request: &ProbeRequest<'_>) -> Availability {
     where_nvme(request, || {
         let namespace = writable(request)?;
-        commands(Setup::SingleIssuer, request)?;
+        commands::<Big>(Setup::SingleIssuer, request)?;
         namespace.as_ref().map_or(Ok(()), deallocates)
     })
 }
 
 /// A namespace whose volatile cache can be flushed, with or without a word.
 pub fn passthru_flushes(request: &ProbeRequest<'_>) -> Availability {
-    where_nvme(request, || commands(Setup::SingleIssuer, request))
+    where_nvme(request, || commands::<Big>(Setup::SingleIssuer, request))
 }
 
 /// What comes of trying; as long as there is no target, only where any device
@@ -110,27 +117,37 @@ fn deallocates(namespace: &Namespace) -> Result<(), Lack> {
     }
 }
 
-fn with_buffers(setup: Setup, request: &ProbeRequest<'_>) -> Result<(), Lack> {
-    commands(setup, request)?;
-    register_buffers(&mut build_of::<Big>(setup)?, request)
+fn with_buffers<E: Entries<Submission = Entry128>>(
+    setup: Setup,
+    request: &ProbeRequest<'_>,
+) -> Result<(), Lack> {
+    commands::<E>(setup, request)?;
+    register_buffers(&mut build_of::<E>(setup)?, request)
 }
 
-fn commands(setup: Setup, request: &ProbeRequest<'_>) -> Result<(), Lack> {
-    build_of::<Big>(setup).and_then(|mut ring| register_ring_fd(&mut ring))?;
+fn commands<E: Entries<Submission = Entry128>>(
+    setup: Setup,
+    request: &ProbeRequest<'_>,
+) -> Result<(), Lack> {
+    build_of::<E>(setup).and_then(|mut ring| register_ring_fd(&mut ring))?;
     // Without a target there is no device to try.
     let Some(target) = target_of(request) else { return Ok(()) };
     let namespace = Namespace::of(&Root::system(), &target)?;
-    read_first(setup, &namespace).map_err(|error| namespace.explain(&error))
+    read_first::<E>(setup, &namespace)
+        .map_err(|error| namespace.explain(&error))
 }
 
 /// One read of the namespace's first block.
-fn read_first(setup: Setup, namespace: &Namespace) -> io::Result<()> {
+fn read_first<E: Entries<Submission = Entry128>>(
+    setup: Setup,
+    namespace: &Namespace,
+) -> io::Result<()> {
     let buffer = Buffer::new(BLOCK_BYTES, BLOCK_BYTES, None)
         .map_err(io::Error::other)?;
     let address = buffer.as_non_null().as_ptr();
     let entry = transfer(namespace, Command::read, false, address, BLOCK_BYTES)
         .ok_or(io::ErrorKind::InvalidInput)?;
-    let mut ring = setup.build_of::<Big>(PROBE_ENTRIES)?;
+    let mut ring = setup.build_of::<E>(PROBE_ENTRIES)?;
     ring.submitter().register_files(&[namespace.file.as_raw_fd()])?;
     // SAFETY: the entry points to the buffer, which is there until the ring is
     // done with it, and leaked below where that is not known.

@@ -31,6 +31,7 @@ pub mod uring_iopoll;
 pub mod uring_passthru;
 pub mod uring_passthru_buffers;
 pub mod uring_passthru_iopoll;
+pub mod uring_passthru_mixed;
 pub mod uring_ring;
 pub mod uring_sqpoll;
 pub mod uring_writes;

@@ -4,11 +4,14 @@ use harness::{
     load::closed,
     measure::trial::{Outcome, Trial, TrialError},
 };
+use io_uring::squeue::Entry128;
 
 use super::{fill, no_ring};
 use crate::{
     engine::{
-        drives::Enter, passthrough_reads::PassthroughReads, ring::Setup,
+        drives::Enter,
+        passthrough_reads::PassthroughReads,
+        ring::{Entries, Setup},
         rounds::RingWork,
     },
     load::Load,
@@ -20,7 +23,7 @@ use crate::{
 };
 
 /// A trial of a ring that passes commands through.
-pub(super) fn commands(
+pub(super) fn commands<E: Entries<Submission = Entry128>>(
     trial: &Trial,
     setup: Setup,
     buffers: bool,
@@ -34,7 +37,7 @@ pub(super) fn commands(
     let mut outcome = closed::run(trial, shape, |place| {
         let mut ring =
             setup.build_of(shape.depth).map_err(|e| no_ring(setup, &e))?;
-        let reads = PassthroughReads::new(
+        let reads = PassthroughReads::<E>::new(
             &mut ring,
             buffers,
             &source,

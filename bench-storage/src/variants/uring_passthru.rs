@@ -6,7 +6,10 @@ use harness::{
 };
 
 use super::{nop, passthrough};
-use crate::{engine::ring::Setup, probe};
+use crate::{
+    engine::ring::{Big, Setup},
+    probe,
+};
 
 /// No file system, no block layer, no scheduler.
 pub const URING_PASSTHRU: Variant = Variant {
@@ -21,5 +24,5 @@ pub const URING_PASSTHRU: Variant = Variant {
 };
 
 fn worker(trial: &Trial) -> Result<Outcome, TrialError> {
-    passthrough::commands(trial, Setup::SingleIssuer, false)
+    passthrough::commands::<Big>(trial, Setup::SingleIssuer, false)
 }

@@ -6,7 +6,10 @@ use harness::{
 };
 
 use super::{nop, passthrough};
-use crate::{engine::ring::Setup, probe};
+use crate::{
+    engine::ring::{Big, Setup},
+    probe,
+};
 
 /// No pinning of pages per command.
 pub const URING_PASSTHRU_BUFFERS: Variant = Variant {
@@ -21,5 +24,5 @@ pub const URING_PASSTHRU_BUFFERS: Variant = Variant {
 };
 
 fn worker(trial: &Trial) -> Result<Outcome, TrialError> {
-    passthrough::commands(trial, Setup::SingleIssuer, true)
+    passthrough::commands::<Big>(trial, Setup::SingleIssuer, true)
 }

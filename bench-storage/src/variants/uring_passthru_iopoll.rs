@@ -7,7 +7,10 @@ use harness::{
 };
 
 use super::{nop, passthrough};
-use crate::{engine::ring::Setup, probe};
+use crate::{
+    engine::ring::{Big, Setup},
+    probe,
+};
 
 /// The shortest way that the kernel has.
 pub const URING_PASSTHRU_IOPOLL: Variant = Variant {
@@ -22,5 +25,5 @@ pub const URING_PASSTHRU_IOPOLL: Variant = Variant {
 };
 
 fn worker(trial: &Trial) -> Result<Outcome, TrialError> {
-    passthrough::commands(trial, Setup::Polled, true)
+    passthrough::commands::<Big>(trial, Setup::Polled, true)
 }

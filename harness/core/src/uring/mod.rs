@@ -3,8 +3,12 @@
 
 mod entries;
 mod hybrid;
+mod mixed;
+mod parts;
 pub mod probe;
+mod raw;
 mod ring;
 
-pub use entries::{Big, Entries, Small};
+pub use entries::{Big, Entries, Mixed, Small};
+pub use parts::{Enters, Full, Parts, Pushes, Reaps, Sizes};
 pub use ring::{POLLER_IDLE_MS, Ring, Setup, patiently};

@@ -4,6 +4,7 @@ use std::io;
 
 use super::{
     entries::Entries,
+    parts::Enters,
     ring::{Ring, Setup},
 };
 use crate::{
@@ -54,7 +55,22 @@ pub fn build(setup: Setup) -> Result<Ring, Lack> {
 pub fn build_of<E: Entries>(setup: Setup) -> Result<Ring<E>, Lack> {
     setup
         .build_of(PROBE_ENTRIES)
-        .map_err(|error| explain_setup(setup, &error, &Root::system()))
+        .map_err(|error| explain_setup_of::<E>(setup, &error, &Root::system()))
+}
+
+/// What the error of `io_uring_setup` means for a ring with such entries.
+pub fn explain_setup_of<E: Entries>(
+    setup: Setup,
+    error: &io::Error,
+    root: &Root,
+) -> Lack {
+    match (error.raw_os_error(), E::NEEDS) {
+        (Some(libc::EINVAL), Some((flag, kernel))) => Lack {
+            reason: format!("io_uring_setup says EINVAL to {flag}"),
+            remedy: kernel.to_owned(),
+        },
+        _ => explain_setup(setup, error, root),
+    }
 }
 
 /// What the error of `io_uring_setup` means on this machine.
@@ -178,7 +194,10 @@ pub fn memlock_text() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::POLLER_IDLE_MS, *};
+    use super::{
+        super::{Big, Mixed, POLLER_IDLE_MS},
+        *,
+    };
 
     fn root_with(value: Option<&str>) -> (tempfile::TempDir, Root) {
         let tree = tempfile::tempdir().expect("temporary directory");
@@ -224,6 +243,13 @@ mod tests {
         assert!(old.remedy.contains("6.1"), "{old:?}");
         let newer = lack(Setup::Hybrid, libc::EINVAL);
         assert!(newer.remedy.contains("6.13"), "{newer:?}");
+        let setup = Setup::SingleIssuer;
+        let old = io::Error::from_raw_os_error(libc::EINVAL);
+        let big = explain_setup_of::<Big>(setup, &old, &root);
+        assert!(big.remedy.contains("6.1 "), "{big:?}");
+        let mixed = explain_setup_of::<Mixed>(setup, &old, &root);
+        assert!(mixed.reason.contains("CQE_MIXED"), "{mixed:?}");
+        assert!(mixed.remedy.contains("6.18"), "{mixed:?}");
         let cpu = crate::machine::Cpu(7);
         let poller = Setup::Poller { cpu, idle_ms: POLLER_IDLE_MS };
         let outside = lack(poller, libc::EINVAL);

@@ -3,20 +3,25 @@
 //! The io-uring crate lends submitter and queues from the ring, and a
 //! registered ring descriptor is remembered in the *submitter*:
 //! `IoUring::submit` makes a fresh one each time and silently goes back to the
-//! slow descriptor. So the ring is split once, and the parts are kept beside
-//! it.
+//! slow descriptor. So the ring is split once, and the parts are kept
+//! together.
 
 use std::{
-    fmt, io, mem::ManuallyDrop, os::fd::RawFd, ptr::NonNull, time::Duration,
+    fmt, io,
+    os::fd::{AsRawFd, RawFd},
+    time::Duration,
 };
 
-use crate::machine::{Cpu, raise_memlock_limit};
 use io_uring::{
-    CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter,
+    EnterFlags, Submitter,
     types::{SubmitArgs, Timespec},
 };
 
-use super::entries::{Entries, Small};
+use super::{
+    entries::{Entries, Small},
+    parts::{Enters, Parts, Pushes, Reaps},
+};
+use crate::machine::{Cpu, raise_memlock_limit};
 
 /// How long a poller looks for work before it sleeps: longer than any window,
 /// so that it sleeps in none.
@@ -62,7 +67,7 @@ impl Setup {
     /// The same with entries of another size.
     ///
     /// # Errors
-    /// As `build`; EINVAL before Linux 5.19.
+    /// As `build`; EINVAL before Linux 5.19, for a mixed ring before 6.18.
     pub fn build_of<E: Entries>(self, entries: usize) -> io::Result<Ring<E>> {
         let entries = u32::try_from(entries)
             .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
@@ -98,44 +103,34 @@ impl Setup {
         entries: u32,
         no_sqarray: bool,
     ) -> io::Result<Ring<E>> {
-        let mut builder = IoUring::builder();
+        let parts = E::make(self, entries, no_sqarray)?;
         let mut flags = E::FLAGS.to_vec();
         match self {
             Self::Plain => {}
-            Self::Poller { cpu, idle_ms } => {
-                builder.setup_sqpoll(idle_ms).setup_sqpoll_cpu(cpu.0);
-                flags.extend(["sqpoll", "sq_aff"]);
-            }
+            Self::Poller { .. } => flags.extend(["sqpoll", "sq_aff"]),
             Self::SingleIssuer
             | Self::Flagged
             | Self::Polled
             | Self::Hybrid => {
-                builder.setup_single_issuer().setup_defer_taskrun();
                 flags.extend(["single_issuer", "defer_taskrun"]);
             }
         }
         if self == Self::Flagged {
-            builder.setup_taskrun_flag();
             flags.push("taskrun_flag");
         }
         if self.polls() {
-            builder.setup_iopoll();
             flags.push("iopoll");
         }
         if no_sqarray {
-            builder.setup_no_sqarray();
             flags.push("no_sqarray");
         }
-        let ring = if self == Self::Hybrid {
+        if self == Self::Hybrid {
             flags.push("hybrid_iopoll");
-            E::hybrid(entries, no_sqarray)?
-        } else {
-            builder.build(entries)?
-        };
+        }
         if flags.is_empty() {
             flags.push("none");
         }
-        Ok(Ring::new(ring, flags.join("+")))
+        Ok(Ring::new(parts, flags.join("+")))
     }
 }
 
@@ -164,38 +159,19 @@ pub fn patiently<T>(
 
 /// A ring, split.
 pub struct Ring<E: Entries = Small> {
-    // The parts borrow from `owner` and are dropped before it.
-    submitter: ManuallyDrop<Submitter<'static>>,
-    sq: ManuallyDrop<SubmissionQueue<'static, E::Submission>>,
-    cq: ManuallyDrop<CompletionQueue<'static, E::Completion>>,
-    owner: NonNull<IoUring<E::Submission, E::Completion>>,
-    fd: RawFd,
+    parts: Parts<E>,
     flags: String,
     enters: u64,
 }
 
 impl<E: Entries> Ring<E> {
-    fn new(ring: IoUring<E::Submission, E::Completion>, flags: String) -> Self {
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&ring);
-        let owner = NonNull::from(Box::leak(Box::new(ring)));
-        // SAFETY: `owner` was leaked just now, so it stays valid and in place
-        // until `Drop` takes it back, and these parts are the only references
-        // into it; `Drop` ends them first.
-        let (submitter, sq, cq) = unsafe { &mut *owner.as_ptr() }.split();
-        Self {
-            submitter: ManuallyDrop::new(submitter),
-            sq: ManuallyDrop::new(sq),
-            cq: ManuallyDrop::new(cq),
-            owner,
-            fd,
-            flags,
-            enters: 0,
-        }
+    fn new(parts: Parts<E>, flags: String) -> Self {
+        Self { parts, flags, enters: 0 }
     }
 
     /// The ring's descriptor.
     pub fn fd(&self) -> RawFd {
-        self.fd
+        self.parts.owner.as_raw_fd()
     }
 
     /// The setup flags that the kernel took, in words.
@@ -209,29 +185,29 @@ impl<E: Entries> Ring<E> {
     }
 
     /// Registers and enters.
-    pub fn submitter(&mut self) -> &mut Submitter<'static> {
-        &mut self.submitter
+    pub fn submitter(&mut self) -> &mut E::Submitter {
+        &mut self.parts.submitter
     }
 
     /// The submission queue.
     #[inline(always)]
-    pub fn sq(&mut self) -> &mut SubmissionQueue<'static, E::Submission> {
-        &mut self.sq
+    pub fn sq(&mut self) -> &mut E::Submissions {
+        &mut self.parts.sq
     }
 
     /// The completion queue.
     #[inline(always)]
-    pub fn cq(&mut self) -> &mut CompletionQueue<'static, E::Completion> {
-        &mut self.cq
+    pub fn cq(&mut self) -> &mut E::Completions {
+        &mut self.parts.cq
     }
 
     /// Lets the kernel see what was pushed, and says how much it has not
     /// taken yet.
     #[inline(always)]
     pub fn publish(&mut self) -> u32 {
-        self.sq.sync();
+        self.parts.sq.sync();
         // A ring has at most 32,768 entries.
-        u32::try_from(self.sq.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.parts.sq.queued()).unwrap_or(u32::MAX)
     }
 
     /// `io_uring_enter`: submits, and waits for that many completions.
@@ -248,22 +224,11 @@ impl<E: Entries> Ring<E> {
         flags: EnterFlags,
     ) -> io::Result<()> {
         self.enters += 1;
-        // SAFETY: without EXT_ARG the argument is a signal mask, and none is
-        // given; entries in the queue are valid by the contract of `push`.
-        let entered = unsafe {
-            self.submitter.enter::<libc::sigset_t>(
-                submit,
-                want,
-                flags.bits(),
-                None,
-            )
-        };
-        match entered {
-            Ok(_) => Ok(()),
-            Err(error) => passing(error),
-        }
+        self.parts.submitter.enter(submit, want, flags).or_else(passing)
     }
+}
 
+impl<E: Entries<Submitter = Submitter<'static>>> Ring<E> {
     /// Submits what was pushed and waits for that many completions, but not
     /// longer than this. Deferred completions are worked off in any case.
     /// What was taken from the completion queue is published first: the kernel
@@ -278,10 +243,10 @@ impl<E: Entries> Ring<E> {
         patience: &Timespec,
     ) -> io::Result<()> {
         self.enters += 1;
-        self.sq.sync();
-        self.cq.sync();
+        self.parts.sq.sync();
+        self.parts.cq.sync();
         let arguments = SubmitArgs::new().timespec(patience);
-        match self.submitter.submit_with_args(want, &arguments) {
+        match self.parts.submitter.submit_with_args(want, &arguments) {
             Ok(_) => Ok(()),
             Err(error) => passing(error),
         }
@@ -304,24 +269,14 @@ impl<E: Entries> Drop for Ring<E> {
         // a slot keeps its ring alive: without this the seventeenth probe of
         // a process gets EBUSY. A ring that was not registered has none to
         // give back.
-        let _ = self.submitter.unregister_ring_fd();
-        // SAFETY: nothing uses the parts after this; the queues' own `drop`
-        // still writes to the ring, which is freed last.
-        unsafe {
-            ManuallyDrop::drop(&mut self.cq);
-            ManuallyDrop::drop(&mut self.sq);
-            ManuallyDrop::drop(&mut self.submitter);
-        }
-        // SAFETY: the pointer came from `Box::leak` in `new`, and no reference
-        // to it is left.
-        drop(unsafe { Box::from_raw(self.owner.as_ptr()) });
+        let _ = self.parts.submitter.unregister_ring_fd();
     }
 }
 
 impl<E: Entries> fmt::Debug for Ring<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring")
-            .field("fd", &self.fd)
+            .field("fd", &self.fd())
             .field("flags", &self.flags)
             .finish_non_exhaustive()
     }
