@@ -1,5 +1,5 @@
 //! A block device as target: a loop device that the test makes from a file of
-//! its own, read only. Needs root.
+//! its own, and that is only read. Needs root.
 
 mod support;
 
@@ -7,35 +7,22 @@ use std::{path::Path, process::Command};
 
 use bench_storage::target::{Contents, prepare_sized};
 use support::{
-    alone, available, experiment, foreign_file, proof, real_directory, request,
-    run_on, run_seen, skip, target_of, variant,
+    alone, available, experiment, foreign_file, loops::LoopDevice, proof,
+    real_directory, request, run_on, run_seen, skip, target_of, variant,
 };
 
-/// A read-only loop device, detached at the end.
-struct LoopDevice(String);
-
-impl LoopDevice {
-    fn attach(file: &Path, direct: &str) -> Result<Self, String> {
-        let output = Command::new("losetup")
-            .args(["--find", "--show", "--read-only", direct])
-            .arg(file)
-            .output()
-            .map_err(|error| format!("losetup: {error}"))?;
-        if !output.status.success() {
-            let complaint = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("losetup: {}", complaint.trim()));
-        }
-        let name = String::from_utf8_lossy(&output.stdout);
-        Ok(Self(name.trim().to_owned()))
-    }
-}
-
-impl Drop for LoopDevice {
-    fn drop(&mut self) {
-        let detached =
-            Command::new("losetup").args(["--detach", &self.0]).status();
-        if !detached.is_ok_and(|status| status.success()) {
-            eprintln!("could not detach {}", self.0);
+/// A loop device whose own reads of its file go past the page cache, or not;
+/// a loud skip where that cannot be had.
+fn attached(file: &Path, direct: &str) -> Option<LoopDevice> {
+    let device = LoopDevice::attach(file)
+        .map_err(|error| skip(&format!("no loop device: {error}")))
+        .ok()?;
+    let set = Command::new("losetup").arg(direct).arg(&device.node).output();
+    match set {
+        Ok(output) if output.status.success() => Some(device),
+        other => {
+            skip(&format!("losetup {direct}: {other:?}"));
+            None
         }
     }
 }
@@ -46,18 +33,12 @@ fn a_loop_device_is_read_and_never_written() {
     let Some(directory) = real_directory() else { return };
     let path = foreign_file(directory.path());
     let before = std::fs::read(&path).expect("read");
-    let device = match LoopDevice::attach(&path, "--direct-io=on") {
-        Ok(device) => device,
-        Err(reason) => {
-            skip(&reason);
-            return;
-        }
-    };
-    let request = request(Some(Path::new(&device.0)), directory.path());
+    let Some(device) = attached(&path, "--direct-io=on") else { return };
+    let request = request(Some(&device.node), directory.path());
     let session = prepare_sized(&request, 0).expect("a good device");
     let target = target_of(session.as_ref());
     assert_eq!(target.contents, Contents::Foreign);
-    assert_eq!(session.label(), format!("{} 64 MiB", device.0));
+    assert_eq!(session.label(), format!("{} 64 MiB", device.node.display()));
     let facts = target.device.as_ref().expect("sysfs knows it");
     assert!(facts.backing_file.is_none(), "no person's names in results");
     let experiment =
@@ -83,14 +64,8 @@ fn a_loop_device_with_a_page_cache_behind_it_is_degraded() {
     let _alone = alone();
     let Some(directory) = real_directory() else { return };
     let path = foreign_file(directory.path());
-    let device = match LoopDevice::attach(&path, "--direct-io=off") {
-        Ok(device) => device,
-        Err(reason) => {
-            skip(&reason);
-            return;
-        }
-    };
-    let request = request(Some(Path::new(&device.0)), directory.path());
+    let Some(device) = attached(&path, "--direct-io=off") else { return };
+    let request = request(Some(&device.node), directory.path());
     let session = prepare_sized(&request, 0).expect("a good device");
     let target = target_of(session.as_ref());
     let experiment =

@@ -99,9 +99,18 @@ impl Fill<'_> {
 
     fn refusal(&self, error: FillError) -> Refusal {
         match error {
-            FillError::Failed { doing, error } => {
+            FillError::Failed { doing, error } if self.grows => {
                 refusals::failed(&doing, self.path, &error)
             }
+            FillError::Failed { doing, error } => refusals::environment(
+                format!(
+                    "{doing} {}: {}",
+                    self.path.display(),
+                    refusals::describe(&error)
+                ),
+                "it failed, or there is no room in what it is made of, as the \
+                 kernel log (`dmesg`) tells; name another `--target`",
+            ),
             FillError::Stopped => refusals::environment(
                 format!(
                     "writing{} {} was stopped before it was done",
