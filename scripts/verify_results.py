@@ -61,8 +61,15 @@ def holm(p, alpha):
     return [found[row] for row in range(len(p))]
 
 def figure(trial, metric):
+    if metric == "ops_per_s" and trial["load_mode"] == "open":
+        return None  # it is the rate that was asked for
     value = float(trial[metric] or 0)
     return value if value > 0 else None
+
+def primary(rows):
+    """What an experiment is about: the median latency in an open loop."""
+    is_open = any(t["load_mode"] == "open" for t in rows)
+    return "latency_p50_ns" if is_open else "ops_per_s"
 
 def is_steady(window):
     """SNIA PTS 2.0.2, 2.1.24: range within 20 % of the mean, and the line of
@@ -131,7 +138,7 @@ def compare(rows, last, settings):
         for name in sorted(n for n in names if n[1] in ("contender", "aa_twin")):
             own = [figure(b[name], metric) for b in valid if name in b]
             own = [x for x in own if x]
-            if not own and metric != "ops_per_s":
+            if not own and metric != primary(rows):
                 continue
             pairs = [(b[base], b[name]) for b in valid if base in b and name in b
                      and figure(b[base], metric) and figure(b[name], metric)]
@@ -198,7 +205,7 @@ def main(directory):
             for row in family.values():
                 row["sign"] = sign
             decide([r for r in family.values() if r["claims"]], settings)
-        twins += [r for k, r in found.items() if k[::2] == ("ops_per_s", "aa_twin")]
+        twins += [r for k, r in found.items() if k[::2] == (primary(rows), "aa_twin")]
         derived.update({(*key, *k): row for k, row in found.items()})
     decide(twins, settings)
     problems = 0

@@ -4,7 +4,7 @@
 use harness::suite::{CpuNeed, Experiment, LatencyKind, Params, Role, Variant};
 
 use crate::{
-    rtt, stream,
+    paced, rtt, stream,
     ways::{
         Flow, Link,
         af_xdp::{AfXdpGeneric, AfXdpNative, AfXdpZeroCopy},
@@ -18,9 +18,15 @@ use crate::{
 /// One thread a side.
 const TWO_CPUS: CpuNeed = CpuNeed::Exactly(2);
 
+/// Frames a second: so far apart that whoever sleeps is fast asleep, nearer, and
+/// hardly further apart than a wake-up takes.
+const RATES_PER_S: [u64; 3] = [1_000, 10_000, 100_000];
+
 /// All experiments of the suite.
 pub fn all() -> Vec<Experiment> {
-    vec![rtt(), stream_64()]
+    let mut all = vec![rtt(), stream_64()];
+    all.extend(RATES_PER_S.map(paced_64));
+    all
 }
 
 fn rtt() -> Experiment {
@@ -67,6 +73,30 @@ fn stream_64() -> Experiment {
     }
 }
 
+fn paced_64(rate_per_s: u64) -> Experiment {
+    use Role::{Baseline, Contender};
+    Experiment {
+        id: "net/paced-64",
+        about: "one-way latency of frames that are sent at a set rate",
+        params: Params::new()
+            .with("op_bytes", 64)
+            .with(paced::RATE_PER_S, rate_per_s),
+        tags: &["latency", "open-loop"],
+        cpus: TWO_CPUS,
+        latency_kind: LatencyKind::Response,
+        steps: &[],
+        variants: vec![
+            paced_of::<SocketBlocking>(Baseline),
+            paced_of::<SocketSpin>(Contender),
+            paced_of::<UringSleep>(Contender),
+            paced_of::<UringSpin>(Contender),
+            paced_of::<AfXdpNative>(Contender),
+            paced_of::<AfXdpGeneric>(Contender),
+            paced_of::<AfXdpZeroCopy>(Contender),
+        ],
+    }
+}
+
 fn rtt_of<L: Link>(role: Role) -> Variant {
     Variant {
         id: L::ID,
@@ -77,6 +107,10 @@ fn rtt_of<L: Link>(role: Role) -> Variant {
         probe: L::PROBE,
         worker: rtt::worker::<L>,
     }
+}
+
+fn paced_of<L: Link>(role: Role) -> Variant {
+    Variant { worker: paced::worker::<L>, ..rtt_of::<L>(role) }
 }
 
 fn stream_of<F: Flow>(role: Role) -> Variant {

@@ -151,6 +151,13 @@ impl Ledger {
         add("frames_foreign", "lower", self.tally.foreign);
     }
 
+    /// Frames that were dropped, of all that were sent.
+    pub fn loss_percent(&self) -> ExtraMetric {
+        let lost = metric("loss_percent", "%", "lower", self.dropped());
+        let sent = metric("sent", "frames", "none", self.sent.max(1));
+        ExtraMetric { value: lost.value / sent.value * 100.0, ..lost }
+    }
+
     /// Frames that reached the receiver, ours or not.
     pub fn received(&self) -> u64 {
         self.tally.received()

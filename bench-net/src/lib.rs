@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`experiments`] | the list: each variant is one line |
 //! | [`ways`] | one file per way to move frames |
-//! | [`rtt`], [`stream`] | the two questions, generic over the ways |
+//! | [`rtt`], [`paced`], [`stream`] | the questions, generic over the ways |
 //! | [`lab`] | the link: two namespaces without a name, a veth pair |
 //! | [`wire`] | or two interfaces of this machine, named by the user |
 //! | [`frame`], [`arrivals`] | what a frame carries, and how it is checked |
@@ -26,6 +26,7 @@ pub mod experiments;
 pub mod frame;
 pub mod lab;
 pub mod ledger;
+pub mod paced;
 pub mod probe;
 pub mod rtt;
 pub mod settle;

@@ -279,7 +279,7 @@ impl<L: Link> Work for Pinger<L> {
             )));
         }
         let mut evidence = self.evidence;
-        compare(&mut evidence, answered.evidence);
+        settle::compare(&mut evidence, answered.evidence, Side::B);
         for ledger in &ledgers {
             ledger.check()?;
             ledger.report(&mut evidence);
@@ -293,23 +293,6 @@ impl<L: Link> Work for Pinger<L> {
         evidence.verified_ops = self.next;
         Ok(evidence)
     }
-}
-
-/// Takes over what side B proved. Both ends are the same way: a proof that
-/// differs says that one of them took another path.
-fn compare(ours: &mut Evidence, theirs: Evidence) {
-    let reasons: Vec<String> = theirs
-        .path
-        .iter()
-        .filter(|proof| !ours.path.contains(proof))
-        .map(|(key, value)| {
-            let found = ours.path.iter().find(|(known, _)| known == key);
-            let found = found.map_or("not stated", |(_, value)| value);
-            format!("{key} is {value} at side B and {found} at side A")
-        })
-        .collect();
-    ours.absorb(theirs);
-    ours.degraded.extend(reasons);
 }
 
 /// Answers until told to stop.

@@ -93,6 +93,10 @@ impl<E: End, I: Injection> End for Injector<E, I> {
         self.end.receive()
     }
 
+    fn try_receive(&mut self) -> Result<Option<Payload>, Lost> {
+        self.end.try_receive()
+    }
+
     fn count(&self, counts: &mut Counts) {
         self.end.count(counts);
     }
@@ -140,6 +144,10 @@ impl End for Swallower {
     fn receive(&mut self) -> Result<Payload, Lost> {
         End::receive(&mut self.end)
     }
+
+    fn try_receive(&mut self) -> Result<Option<Payload>, Lost> {
+        self.end.try_receive()
+    }
 }
 
 /// Frames reach side B some time after they were sent; once the other side is
@@ -185,6 +193,10 @@ impl End for Latecomer {
             std::thread::sleep(Duration::from_millis(50));
         }
         if self.lifeline.is_cut() { Err(Lost::Closed) } else { Ok(payload) }
+    }
+
+    fn try_receive(&mut self) -> Result<Option<Payload>, Lost> {
+        self.end.try_receive()
     }
 }
 
@@ -250,10 +262,10 @@ fn an_end_that_took_another_path_degrades_the_trial() {
         evidence
     };
     let mut same = end("drv", &[]);
-    compare(&mut same, end("drv", &[]));
+    settle::compare(&mut same, end("drv", &[]), Side::B);
     assert_eq!(same, end("drv", &[]));
     let mut other = end("drv", &[]);
-    compare(&mut other, end("skb", &["asked for drv"]));
+    settle::compare(&mut other, end("skb", &["asked for drv"]), Side::B);
     let told = "xdp is skb at side B and drv at side A";
     assert_eq!(other.degraded, ["asked for drv", told]);
 }

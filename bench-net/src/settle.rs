@@ -147,6 +147,27 @@ pub fn prove_lab(lab: &Lab, evidence: &mut Evidence) -> Result<(), LabError> {
     Ok(())
 }
 
+/// Takes over what the end of this side proved. Both ends are the same way: a
+/// proof that differs says that one of them took another path.
+pub fn compare(ours: &mut Evidence, theirs: Evidence, side: Side) {
+    let peer = side.peer();
+    let reasons: Vec<String> = theirs
+        .path
+        .iter()
+        .filter(|proof| !ours.path.contains(proof))
+        .map(|(key, value)| {
+            let found = ours.path.iter().find(|(known, _)| known == key);
+            let found = found.map_or("not stated", |(_, value)| value);
+            format!(
+                "{key} is {value} at side {side:?} and {found} at side \
+                 {peer:?}"
+            )
+        })
+        .collect();
+    ours.absorb(theirs);
+    ours.degraded.extend(reasons);
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -212,11 +212,9 @@ impl<F: Flow> Work for Drain<F> {
 /// Over the whole trial, with what lies before and after its window.
 fn report_rates(ledger: &Ledger, seconds: f64, evidence: &mut Evidence) {
     let sent = metric("sent_per_s", "frames/s", "none", ledger.sent());
-    let lost = metric("loss_percent", "%", "lower", ledger.dropped());
-    let whole = sent.value.max(1.0);
     evidence.metrics.extend([
         ExtraMetric { value: sent.value / seconds, ..sent },
-        ExtraMetric { value: lost.value / whole * 100.0, ..lost },
+        ledger.loss_percent(),
     ]);
 }
 

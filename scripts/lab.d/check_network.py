@@ -81,6 +81,35 @@ def flooded(bench):
         cards_are_back(bench, pair)
 
 
+# A card's ring and the socket's have room for what comes in this time.
+STOOD_STILL_NS = 200_000_000
+
+
+def paced(bench):
+    """Zero-copy brings frames at a set pace over and loses none."""
+    def look(pair, window):
+        rows = bench.run(*over(
+            pair, "net/paced-64/af-xdp-zerocopy", "rate_per_s=1000",
+            window=window))
+        for row in rows.of("af-xdp-zerocopy"):
+            dropped = rows.metrics_of(row, "there_dropped_")
+            if (sum(dropped.values())
+                    and int(row["latency_max_ns"] or 0) > STOOD_STILL_NS):
+                raise TooBusy(f"the guest stood still: {told(row)}")
+        is_zero_copy(rows, pair)
+        for row in rows.ran("af-xdp-zerocopy"):
+            must(row["load_mode"] == "open", told(row))
+            sent, delivered = (rows.metric(row, f"there_frames_{what}")
+                               for what in ("sent", "delivered"))
+            dropped = rows.metrics_of(row, "there_dropped_")
+            must(sent == delivered > 0 and not sum(dropped.values()),
+                 f"{sent} sent, {delivered} delivered, dropped {dropped}")
+
+    for pair in cards(bench, "igb", "virtio"):
+        patiently(lambda window: look(pair, window))
+        cards_are_back(bench, pair)
+
+
 def every_way_over_cards(bench):
     """Each way to bring a frame over works on real cards, too."""
     def look(window):

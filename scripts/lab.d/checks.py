@@ -33,7 +33,7 @@ FULL = {
     "newest": [*QUICK["newest"][:-1], machine.results_are_ordinary,
                machine.doctor_says_emulated, machine.other_node,
                machine.across_nodes, network.every_way_over_cards,
-               network.flooded, network.no_zero_copy,
+               network.flooded, network.paced, network.no_zero_copy,
                network.cards_in_use_are_refused,
                network.foreign_traffic, network.wire_cut,
                network.killed_with_cards,
@@ -49,7 +49,7 @@ FULL = {
             storage.deallocated, machine.other_node,
             network.old_kernel_over_cards, *FAULTS, machine.kernel_is_content],
     "iommu": [machine.memory_is_mapped, storage.every_step,
-              storage.passed_through, network.zero_copy,
+              storage.passed_through, network.zero_copy, network.paced,
               network.every_way_over_cards, machine.kernel_is_content],
 }
 # Guests that the emulator may lose to itself, for each kernel, beside the one

@@ -247,6 +247,17 @@ impl Half {
         })?
     }
 
+    /// Waits until all that was handed over has left the kernel: completions
+    /// say so, not submissions.
+    fn finish(&mut self) -> Result<(), Lost> {
+        self.push()?;
+        let Self { endpoint, waiter, .. } = self;
+        waiter.until(|| {
+            endpoint.socket.reap();
+            (endpoint.socket.in_flight() == 0).then_some(())
+        })
+    }
+
     /// What the socket dropped, and what it should never have to drop.
     fn count(&self, counts: &mut Counts) {
         // Where the kernel does not tell, the account will not balance.
@@ -284,6 +295,23 @@ impl<H: Hook> Link for AfXdp<H> {
         let config = config::<H>(lab, side, LINK_FRAMES, LINK_FRAMES);
         Half::open(lab, side, &config, H::MODE, waiter).map(XdpEnd)
     }
+
+    /// As for streams.
+    fn open_one_way(
+        lab: &Lab,
+        side: Side,
+        waiter: &Waiter,
+    ) -> Result<XdpEnd, TrialError> {
+        let config = match side {
+            Side::A => stream_sender::<H>(lab),
+            Side::B => stream_receiver::<H>(lab),
+        };
+        let mut half = Half::open(lab, side, &config, H::MODE, waiter)?;
+        if side == Side::B {
+            half.proof.prove("receive_frames", STREAM_RECEIVE_FRAMES);
+        }
+        Ok(XdpEnd(half))
+    }
 }
 
 impl End for XdpEnd {
@@ -312,6 +340,19 @@ impl End for XdpEnd {
             });
             received
         })
+    }
+
+    fn try_receive(&mut self) -> Result<Option<Payload>, Lost> {
+        let Half { endpoint, at, .. } = &mut self.0;
+        let mut received = None;
+        receive(&mut endpoint.socket, *at, 1, |payload| {
+            received = Some(*payload);
+        });
+        Ok(received)
+    }
+
+    fn finish(&mut self) -> Result<(), Lost> {
+        self.0.finish()
     }
 
     fn count(&self, counts: &mut Counts) {
@@ -363,13 +404,7 @@ impl Sender for XdpSender {
     }
 
     fn finish(&mut self) -> Result<(), Lost> {
-        self.0.push()?;
-        let Half { endpoint, waiter, .. } = &mut self.0;
-        // Completions, not submissions: what was sent has left the kernel.
-        waiter.until(|| {
-            endpoint.socket.reap();
-            (endpoint.socket.in_flight() == 0).then_some(())
-        })
+        self.0.finish()
     }
 
     fn prove(&self, evidence: &mut Evidence) {

@@ -4,9 +4,9 @@
 //! opened **on the thread that uses it**, after that thread was pinned and has
 //! entered its side: rings with a single issuer and busy polling need that.
 //!
-//! A way of round trips is a [`Link`]: two equal ends. A way of streams is a
-//! [`Flow`]: a sender on side A and a receiver on side B. Everything is
-//! generic and compiled once per way.
+//! A way of round trips is a [`Link`]: two equal ends, which paced frames
+//! cross in one direction. A way of streams is a [`Flow`]: a sender on side A
+//! and a receiver on side B. Everything is generic and compiled once per way.
 
 pub mod af_xdp;
 pub mod mmsg;
@@ -107,12 +107,26 @@ pub trait Link: Way {
         side: Side,
         waiter: &Waiter,
     ) -> Result<Self::End, TrialError>;
+
+    /// The same for frames that only go from side A to side B and that nobody
+    /// answers. Many may be on their way at once, so that there has to be as
+    /// much room for them as a socket's default receive buffer has.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    fn open_one_way(
+        lab: &Lab,
+        side: Side,
+        waiter: &Waiter,
+    ) -> Result<Self::End, TrialError> {
+        Self::open(lab, side, waiter)
+    }
 }
 
 /// One end of a link.
 pub trait End: Debug {
-    /// Hands a frame over. It may leave only with the next `receive`, which
-    /// always follows.
+    /// Hands a frame over. It may leave only with the next `receive` or
+    /// `flush`, one of which always follows.
     ///
     /// # Errors
     /// It could not be handed over.
@@ -132,6 +146,20 @@ pub trait End: Debug {
     /// # Errors
     /// None came in time ([`Lost::TimedOut`]), or none will.
     fn receive(&mut self) -> Result<Payload, Lost>;
+
+    /// The next frame, if one is there already.
+    ///
+    /// # Errors
+    /// It cannot be looked for.
+    fn try_receive(&mut self) -> Result<Option<Payload>, Lost>;
+
+    /// Waits until all that was handed over has left.
+    ///
+    /// # Errors
+    /// It does not leave.
+    fn finish(&mut self) -> Result<(), Lost> {
+        self.flush()
+    }
 
     /// Adds what this end counted by itself, such as a ring's own drops.
     fn count(&self, _counts: &mut Counts) {}

@@ -15,7 +15,7 @@ use crate::{
     lab::{Counts, Lab, Side},
 };
 
-/// The baseline of both experiments.
+/// The baseline of all experiments.
 #[derive(Debug)]
 pub enum SocketBlocking {}
 
@@ -88,6 +88,10 @@ impl End for Blocking {
     #[inline(always)]
     fn receive(&mut self) -> Result<Payload, Lost> {
         self.next()
+    }
+
+    fn try_receive(&mut self) -> Result<Option<Payload>, Lost> {
+        self.socket.receive(libc::MSG_DONTWAIT)
     }
 
     fn count(&self, counts: &mut Counts) {

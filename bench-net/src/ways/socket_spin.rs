@@ -69,6 +69,10 @@ impl End for Spinning {
         self.next()
     }
 
+    fn try_receive(&mut self) -> Result<Option<Payload>, Lost> {
+        self.socket.receive(libc::MSG_DONTWAIT)
+    }
+
     fn count(&self, counts: &mut Counts) {
         self.socket.count(counts);
     }

@@ -151,6 +151,8 @@ pub enum LatencyKind {
     Service,
     /// There and back again.
     RoundTrip,
+    /// From the intended start, in an open loop (`load::open`).
+    Response,
     /// Not measured: ops are too short to be timed one by one.
     None,
 }
@@ -161,6 +163,7 @@ impl LatencyKind {
         match self {
             Self::Service => "service",
             Self::RoundTrip => "rtt",
+            Self::Response => "response",
             Self::None => "",
         }
     }

@@ -8,7 +8,9 @@ use std::process::Command;
 
 use common::run;
 use results::compare::derive_directory;
-use results::schema::{CompareRow, Status, Table, Verdict};
+use results::schema::{
+    CompareMetric, CompareRow, LatencyKind, LoadMode, Status, Table, Verdict,
+};
 use results::writer::write_compare;
 
 /// Exit code and output of the script; none where there is no Python.
@@ -93,6 +95,52 @@ fn python_agrees_on_everything_a_run_may_hold() {
     ] {
         assert!(verdicts.contains(&verdict), "no row is {verdict:?}");
     }
+}
+
+/// Rates that differ are no claim: who asks for them gets them.
+#[test]
+fn python_agrees_on_open_loops_beside_a_closed_one() {
+    let root = tempfile::tempdir().unwrap();
+    let path = run()
+        .noise(0.012)
+        .experiment("paced-64", 1_000, 20_000.0)
+        .contender("socket-spin", 1.3)
+        .contender("uring", 1.0)
+        .skipped("af-xdp-zerocopy", "a veth has no memory of its own")
+        .experiment("paced-64", 100_000, 30_000.0)
+        .contender("uring", 0.8)
+        .experiment("rtt", 1, 9_000.0)
+        .contender("uring", 1.0)
+        .alter(|row| {
+            if row.experiment == "paced-64" {
+                row.load_mode = Some(LoadMode::Open);
+                row.latency_kind = Some(LatencyKind::Response);
+            }
+        })
+        .write(root.path());
+    let (derived, _) = derive_directory(&path).unwrap();
+    let of_rates = |row: &&CompareRow| row.metric == CompareMetric::OpsPerS;
+    for row in derived.rows.iter().filter(of_rates) {
+        assert_eq!(row.experiment, "rtt", "{row:?}");
+    }
+    let verdict = |params: &str, variant: &str| {
+        let mut rows = derived.rows.iter().filter(|row| {
+            row.params == params
+                && row.variant == variant
+                && row.metric == CompareMetric::LatencyP50Ns
+        });
+        rows.next().expect("a row").verdict
+    };
+    assert_eq!(verdict("depth=1000", "socket-spin"), Some(Verdict::Faster));
+    assert_eq!(verdict("depth=100000", "uring"), Some(Verdict::Slower));
+    // A variant that was not started is told of, too.
+    assert_eq!(verdict("depth=1000", "af-xdp-zerocopy"), None);
+    let twins: Vec<_> = derived.aa.rows.iter().map(|row| row.metric).collect();
+    let (p50, ops) = (CompareMetric::LatencyP50Ns, CompareMetric::OpsPerS);
+    assert_eq!(twins, [p50, p50, ops]);
+    write_compare(&path, &derived.rows).unwrap();
+    let Some((code, text)) = script(&path) else { return };
+    assert_eq!(code, Some(0), "{text}");
 }
 
 #[test]

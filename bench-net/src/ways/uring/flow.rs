@@ -9,7 +9,7 @@ use harness::{
 use io_uring::{opcode, squeue::Entry};
 
 use super::{
-    LOOK_UP, probe,
+    LOOK_UP, MANY, probe,
     receiving::{Done, Receiving, SOCKET, open_ring},
 };
 use crate::{
@@ -27,16 +27,8 @@ use crate::{
 /// Sends a call, as with `mmsg`.
 const FRAMES: usize = 64;
 
-/// More buffers than a socket's default receive buffer holds frames, so that
-/// it is the socket that overflows, as with every other way.
-const BUFFERS: u16 = 1_024;
-
 /// A request that brings fewer frames than that has little of a multishot.
 const FRAMES_PER_ARM_MIN: u64 = 8;
-
-/// A ring has twice as many completions as submissions: room for a frame in
-/// every buffer.
-const ENTRIES: usize = 1_024;
 
 /// Batched sends and a multishot receive, sleeping while there is nothing.
 #[derive(Debug)]
@@ -69,13 +61,8 @@ impl Flow for Uring {
     }
 
     fn receiver(lab: &Lab, waiter: &Waiter) -> Result<Taking, TrialError> {
-        let receiving = Receiving::open(
-            lab,
-            Side::B,
-            Setup::SingleIssuer,
-            ENTRIES,
-            BUFFERS,
-        )?;
+        let receiving =
+            Receiving::open(lab, Side::B, Setup::SingleIssuer, MANY)?;
         let lifeline = waiter.lifeline().clone();
         Ok(Taking { receiving, lifeline, frames: 0 })
     }

@@ -10,7 +10,7 @@ use harness::{
 use io_uring::{opcode, squeue};
 
 use super::{
-    probe,
+    FEW, MANY, Room, probe,
     receiving::{Done, Receiving, SOCKET},
 };
 use crate::{
@@ -18,10 +18,6 @@ use crate::{
     lab::{Counts, Lab, Side},
     ways::{End, Link, Way, slots::Slots, socket::LOOK_UPS_MAX},
 };
-
-/// One frame is in flight; the rest is room for what nobody asked for.
-const ENTRIES: usize = 8;
-const BUFFERS: u16 = 16;
 
 const SEND: u64 = 0;
 
@@ -57,11 +53,15 @@ impl Link for UringSleep {
         side: Side,
         waiter: &Waiter,
     ) -> Result<Sleeping, TrialError> {
-        let lifeline = waiter.lifeline().clone();
-        Ok(Sleeping {
-            half: Half::open(lab, side, Setup::SingleIssuer)?,
-            lifeline,
-        })
+        Sleeping::open(lab, side, waiter, FEW)
+    }
+
+    fn open_one_way(
+        lab: &Lab,
+        side: Side,
+        waiter: &Waiter,
+    ) -> Result<Sleeping, TrialError> {
+        Sleeping::open(lab, side, waiter, MANY)
     }
 }
 
@@ -73,8 +73,15 @@ impl Link for UringSpin {
         side: Side,
         waiter: &Waiter,
     ) -> Result<Polling, TrialError> {
-        let half = Half::open(lab, side, Setup::Flagged)?;
-        Ok(Polling { half, waiter: waiter.clone(), unsubmitted: false })
+        Polling::open(lab, side, waiter, FEW)
+    }
+
+    fn open_one_way(
+        lab: &Lab,
+        side: Side,
+        waiter: &Waiter,
+    ) -> Result<Polling, TrialError> {
+        Polling::open(lab, side, waiter, MANY)
     }
 }
 
@@ -87,18 +94,25 @@ struct Half {
 }
 
 impl Half {
-    fn open(lab: &Lab, side: Side, setup: Setup) -> Result<Self, TrialError> {
-        let receiving = Receiving::open(lab, side, setup, ENTRIES, BUFFERS)?;
+    fn open(
+        lab: &Lab,
+        side: Side,
+        setup: Setup,
+        room: Room,
+    ) -> Result<Self, TrialError> {
+        let receiving = Receiving::open(lab, side, setup, room)?;
         Ok(Self { receiving, slot: Slots::new(1)? })
     }
 
-    /// Queues a frame. The one before has long been sent: its answer, or the
-    /// question after it, has arrived.
+    /// Queues a frame. The one before was sent or refused by the call that
+    /// submitted it (MSG_DONTWAIT): one that finds no room would else be tried
+    /// again later, out of a slot that holds another frame by then.
     #[inline(always)]
     fn push(&mut self, payload: &Payload) -> Result<(), Lost> {
         self.slot.write(0, payload);
         let address = self.slot.address(0).as_ptr();
         let entry = opcode::Send::new(SOCKET, address, PAYLOAD_BYTES_U32)
+            .flags(libc::MSG_DONTWAIT)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
             .user_data(SEND);
@@ -122,6 +136,26 @@ impl Half {
         }
     }
 
+    /// Submits what is queued, where nothing is to be received.
+    #[inline(always)]
+    fn flush(&mut self) -> Result<(), Lost> {
+        self.receiving.submit()?;
+        self.receiving.ring.cq().sync();
+        while let Some(done) = self.receiving.next()? {
+            if let Done::Sent(result) = done {
+                self.not_sent(result)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next frame, without waiting for one.
+    fn look(&mut self) -> Result<Option<Payload>, Lost> {
+        self.receiving.renew()?;
+        self.receiving.submit()?;
+        self.reap()
+    }
+
     #[cold]
     fn not_sent(&mut self, result: i32) -> Result<(), Lost> {
         let error = std::io::Error::from_raw_os_error(result.saturating_neg());
@@ -140,14 +174,31 @@ pub struct Sleeping {
     lifeline: Lifeline,
 }
 
+impl Sleeping {
+    fn open(
+        lab: &Lab,
+        side: Side,
+        waiter: &Waiter,
+        room: Room,
+    ) -> Result<Self, TrialError> {
+        let half = Half::open(lab, side, Setup::SingleIssuer, room)?;
+        Ok(Self { half, lifeline: waiter.lifeline().clone() })
+    }
+}
+
 impl End for Sleeping {
     #[inline(always)]
     fn send(&mut self, payload: &Payload) -> Result<(), Lost> {
         self.half.push(payload)
     }
 
+    #[inline(always)]
     fn flush(&mut self) -> Result<(), Lost> {
-        self.half.receiving.submit()
+        self.half.flush()
+    }
+
+    fn try_receive(&mut self) -> Result<Option<Payload>, Lost> {
+        self.half.look()
     }
 
     #[inline(always)]
@@ -183,6 +234,16 @@ pub struct Polling {
 }
 
 impl Polling {
+    fn open(
+        lab: &Lab,
+        side: Side,
+        waiter: &Waiter,
+        room: Room,
+    ) -> Result<Self, TrialError> {
+        let half = Half::open(lab, side, Setup::Flagged, room)?;
+        Ok(Self { half, waiter: waiter.clone(), unsubmitted: false })
+    }
+
     #[inline(always)]
     fn poll(
         half: &mut Half,
@@ -205,8 +266,13 @@ impl End for Polling {
         self.half.push(payload)
     }
 
+    #[inline(always)]
     fn flush(&mut self) -> Result<(), Lost> {
-        self.half.receiving.submit()
+        self.half.flush()
+    }
+
+    fn try_receive(&mut self) -> Result<Option<Payload>, Lost> {
+        self.half.look()
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use harness::{
 use io_uring::{cqueue, opcode, squeue, types::Fixed};
 
 use super::{
-    LOOK_UP,
+    LOOK_UP, Room,
     provided::{GROUP, Provided},
 };
 use crate::{
@@ -80,8 +80,7 @@ impl Receiving {
         lab: &Lab,
         side: Side,
         setup: Setup,
-        entries: usize,
-        buffers: u16,
+        Room { entries, buffers }: Room,
     ) -> Result<Self, TrialError> {
         let (mut ring, socket) = open_ring(lab, side, setup, entries)?;
         let provided = Provided::new(&mut ring, buffers)?;

@@ -5,6 +5,9 @@
 //! All threads run before and after the window: they prepare, wait at a gate,
 //! confirm that they run, measure, and go on until the last thread has left
 //! the window and the observer has looked.
+//!
+//! So does the thread that receives what an open loop ([`super::open`]) starts,
+//! whose generator is its [`super::peer`].
 
 use std::{
     sync::{

@@ -1,6 +1,7 @@
-//! How load is put on: a closed loop here; an open loop counts latency from
-//! the intended start and is a module of its own.
+//! How load is put on: by a closed loop, or by an open one, whose latency
+//! counts from the intended start.
 
 pub mod closed;
+pub mod open;
 pub mod peer;
 pub mod wait;

@@ -90,8 +90,8 @@ pub fn process_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or(0)
 }
 
-/// CPU time of a thread of this process so far, up to this instant; none if
-/// there is no such thread.
+/// CPU time of a thread of this process so far, up to this instant, 0 being
+/// the one that asks; none if there is no such thread.
 pub fn thread_cpu_ns(thread: u32) -> Option<u64> {
     // posix-timers.h: CPUCLOCK_PERTHREAD_MASK and CPUCLOCK_SCHED, below the
     // thread's number, inverted.

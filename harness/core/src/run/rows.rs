@@ -151,7 +151,7 @@ fn base_row(context: &Context<'_>) -> TrialRow {
         attempt: Some(context.attempt),
         seed: Some(spec.seed),
         started_at_utc: context.started_at_utc.clone(),
-        load_mode: Some(LoadMode::Closed),
+        load_mode: Some(load_mode(context.experiment.latency_kind)),
         cpus: CpuSet::from_iter(spec.cpus.iter().copied()).to_string(),
         numa_node: spec.numa_node.map(|node| node.0),
         target: context.target.to_owned(),
@@ -160,11 +160,28 @@ fn base_row(context: &Context<'_>) -> TrialRow {
     }
 }
 
+/// Every open loop is about its latency, and only there is an intended start
+/// that it could count from.
+fn load_mode(latency_kind: suite::LatencyKind) -> LoadMode {
+    match latency_kind {
+        suite::LatencyKind::Response => LoadMode::Open,
+        _ => LoadMode::Closed,
+    }
+}
+
+/// In an open loop as many ops are in flight as come together.
+fn shown_depth(mode: LoadMode, depth: usize) -> Option<u32> {
+    match mode {
+        LoadMode::Open => None,
+        LoadMode::Closed => u32::try_from(depth).ok(),
+    }
+}
+
 fn fill(row: &mut TrialRow, context: &Context<'_>, outcome: &Outcome) {
     let shape = &outcome.shape;
     let ops = outcome.ops();
     row.threads = u32::try_from(shape.threads).ok();
-    row.depth = u32::try_from(shape.depth).ok();
+    row.depth = row.load_mode.and_then(|mode| shown_depth(mode, shape.depth));
     row.batch = u32::try_from(shape.batch).ok();
     row.op_bytes = Some(shape.op_bytes);
     row.window_ns = Some(outcome.window_ns);
@@ -230,6 +247,7 @@ fn fill_latency(row: &mut TrialRow, context: &Context<'_>, outcome: &Outcome) {
     row.latency_kind = match context.experiment.latency_kind {
         suite::LatencyKind::Service => Some(LatencyKind::Service),
         suite::LatencyKind::RoundTrip => Some(LatencyKind::Rtt),
+        suite::LatencyKind::Response => Some(LatencyKind::Response),
         suite::LatencyKind::None => None,
     };
     if latencies.is_empty() {
@@ -403,6 +421,18 @@ fn join(reasons: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_open_loop_says_so_and_has_no_depth() {
+        for (latency_kind, mode, depth) in [
+            (suite::LatencyKind::Response, LoadMode::Open, None),
+            (suite::LatencyKind::Service, LoadMode::Closed, Some(4)),
+            (suite::LatencyKind::None, LoadMode::Closed, Some(4)),
+        ] {
+            assert_eq!(load_mode(latency_kind), mode);
+            assert_eq!(shown_depth(mode, 4), depth);
+        }
+    }
 
     #[test]
     fn a_steady_series_has_no_trend() {

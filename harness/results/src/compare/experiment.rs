@@ -27,6 +27,8 @@ pub struct ExperimentSummary {
     pub blocks_run_again: u32,
     /// One pass, of which nothing is run again.
     pub smoke: bool,
+    /// What it is about: throughput, or the median latency of an open loop.
+    pub primary: CompareMetric,
     /// Baseline first, then in the order of the suite's list, then the A/A
     /// twin, then the bounds.
     pub variants: Vec<VariantSummary>,
@@ -126,6 +128,7 @@ pub(super) fn summary(
         blocks_valid: count(experiment.valid_blocks()),
         blocks_run_again: experiment.run_again,
         smoke: plan.smoke,
+        primary: experiment.primary(),
         variants,
     }
 }

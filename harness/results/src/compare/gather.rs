@@ -7,7 +7,7 @@ use stats::steady_state::{Steadiness, WINDOW_ROUNDS, steadiness};
 use stats::summary::median;
 
 use crate::schema::{
-    CompareMetric, LatencyKind, Role, Status, Steady, TrialRow,
+    CompareMetric, LatencyKind, LoadMode, Role, Status, Steady, TrialRow,
 };
 
 /// What a trial states in its path when its target has a history.
@@ -32,6 +32,8 @@ pub(crate) struct Gathered {
 #[derive(Debug)]
 pub(crate) struct Experiment {
     pub id: ExperimentId,
+    /// Its ops start by a schedule.
+    open: bool,
     pub variants: Vec<Variant>,
     /// The last attempt at each block, by session and block.
     pub blocks: BTreeMap<(u32, u32), Attempt>,
@@ -107,6 +109,7 @@ impl Experiment {
     fn new(id: ExperimentId) -> Experiment {
         Experiment {
             id,
+            open: false,
             variants: Vec::new(),
             blocks: BTreeMap::new(),
             replaced_void: 0,
@@ -115,6 +118,7 @@ impl Experiment {
     }
 
     fn add(&mut self, row: &TrialRow) {
+        self.open |= is_open(row);
         let variant = self.variant_of(row);
         self.variants[variant].add(row);
         let Some(block) = row.block else { return };
@@ -161,6 +165,14 @@ impl Experiment {
             });
             self.variants.len() - 1
         })
+    }
+
+    /// What the table's verdict and the A/A check are about.
+    pub fn primary(&self) -> CompareMetric {
+        match self.open {
+            true => CompareMetric::LatencyP50Ns,
+            false => CompareMetric::OpsPerS,
+        }
     }
 
     /// The baseline's index in `variants`.
@@ -364,10 +376,17 @@ pub(crate) fn unsteady(rounds: &[f64]) -> Option<String> {
     })
 }
 
+/// Whether an op's start is settled beforehand.
+fn is_open(row: &TrialRow) -> bool {
+    row.load_mode == Some(LoadMode::Open)
+}
+
 /// A value that has a logarithm; a rate of 0 has none and counts as missing.
+/// So does the rate of an open loop: it is the one that was asked for, and says
+/// nothing of the variant.
 fn value(row: &TrialRow, metric: CompareMetric) -> Option<f64> {
     let value = match metric {
-        CompareMetric::OpsPerS => row.ops_per_s,
+        CompareMetric::OpsPerS => row.ops_per_s.filter(|_| !is_open(row)),
         CompareMetric::LatencyP50Ns => row.latency_p50_ns.map(|v| v as f64),
         CompareMetric::LatencyP99Ns => row.latency_p99_ns.map(|v| v as f64),
         CompareMetric::CpuPerOpNs => row.cpu_per_op_ns,

@@ -49,7 +49,7 @@ pub struct Derived {
 pub struct AaCheck {
     /// Whether a twin differs from its baseline, Holm over the whole run.
     pub suspect: bool,
-    /// The twins' rows on `ops_per_s`.
+    /// The twins' rows on what their experiments are about.
     pub rows: Vec<CompareRow>,
 }
 
@@ -147,9 +147,10 @@ pub(crate) fn derive_gathered(
     Derived { rows, aa, experiments, steps }
 }
 
-/// The twins form one family over the whole run, on throughput alone.
+/// The twins form one family over the whole run, on one metric each:
+/// throughput, or the median latency of an open loop.
 fn is_aa_row(draft: &Draft) -> bool {
-    draft.row.role == Role::AaTwin && draft.row.metric == CompareMetric::OpsPerS
+    draft.row.role == Role::AaTwin && draft.is_primary
 }
 
 fn aa_check(drafts: &[Draft], settings: &Settings) -> AaCheck {

@@ -19,6 +19,8 @@ pub(super) struct Draft {
     half_width: Option<f64>,
     /// Whether a verdict may be given at all.
     may_decide: bool,
+    /// Whether its metric is the one that its experiment is about.
+    pub is_primary: bool,
 }
 
 /// A block's pair of values.
@@ -47,11 +49,12 @@ pub(super) fn drafts(
                 role: variant.role,
                 ..blank.clone()
             };
+            let is_primary = metric == experiment.primary();
             if !variant.was_measured() {
-                return skipped(row, variant);
+                return is_primary.then(|| skipped(row, variant));
             }
             let values = experiment.values(index, metric);
-            if values.is_empty() && metric != CompareMetric::OpsPerS {
+            if values.is_empty() && !is_primary {
                 return None;
             }
             Some(draft(row, experiment, base, index, settings))
@@ -116,16 +119,17 @@ fn blank(
     }
 }
 
-/// A variant that was never started is told of once, beside throughput.
-fn skipped(row: CompareRow, variant: &Variant) -> Option<Draft> {
+/// A variant that was never started is told of once, beside what its
+/// experiment is about.
+fn skipped(row: CompareRow, variant: &Variant) -> Draft {
     let why = variant.skipped.as_deref().unwrap_or("");
-    let draft = Draft {
+    Draft {
         row: CompareRow { reasons: format!("skipped: {why}"), ..row },
         log_ratios: Vec::new(),
         half_width: None,
         may_decide: false,
-    };
-    (draft.row.metric == CompareMetric::OpsPerS).then_some(draft)
+        is_primary: true,
+    }
 }
 
 fn draft(
@@ -182,7 +186,8 @@ fn draft(
     let may_decide = disqualified.is_none();
     reasons.extend(disqualified);
     row.reasons = reasons.join(";");
-    Draft { row, log_ratios, half_width, may_decide }
+    let is_primary = row.metric == experiment.primary();
+    Draft { row, log_ratios, half_width, may_decide, is_primary }
 }
 
 impl Pair {

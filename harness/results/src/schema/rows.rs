@@ -228,7 +228,8 @@ table! {
         experiment: String = "";
         /// The experiment's parameters, as in `trials.csv`.
         params: String = "";
-        /// The metric compared.
+        /// The metric compared; the rate of an open loop is not, for it is
+        /// the one that was asked for.
         metric: CompareMetric = "";
         /// In which direction it is better.
         better: Better = "";

@@ -98,7 +98,8 @@ words! {
 words! {
     /// The metrics that get a verdict.
     pub enum CompareMetric {
-        /// Completed ops per second.
+        /// Completed ops per second; none in an open loop, which asks for
+        /// them.
         #[default]
         OpsPerS = "ops_per_s",
         /// Median latency.

@@ -52,7 +52,7 @@ pub(super) fn of_experiment(
         .filter(|row| metrics.contains(&row.metric))
         .copied()
         .collect();
-    caveats.extend(flagged(&shown));
+    caveats.extend(flagged(&shown, experiment.primary));
     caveats.extend(undecided(&shown));
     caveats
 }
@@ -120,10 +120,10 @@ pub(super) fn no_cycles(experiment: &ExperimentSummary) -> Option<String> {
 }
 
 /// Trials with a trend stay in the estimate: what would it be without them?
-fn flagged(rows: &[&CompareRow]) -> Option<String> {
+fn flagged(rows: &[&CompareRow], metric: CompareMetric) -> Option<String> {
     let moved: Vec<(&str, f64)> = rows
         .iter()
-        .filter(|row| row.metric == CompareMetric::OpsPerS)
+        .filter(|row| row.metric == metric)
         .filter_map(|row| {
             let change = row.ratio_without_flagged? / row.ratio? - 1.0;
             Some((row.variant.as_str(), change))
@@ -133,10 +133,11 @@ fn flagged(rows: &[&CompareRow]) -> Option<String> {
         moved.iter().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).copied()?;
     let names: Vec<&str> = moved.iter().map(|(name, _)| *name).collect();
     Some(format!(
-        "some trials have a trend ({}); without them ops/s of {worst} moves \
+        "some trials have a trend ({}); without them {} of {worst} moves \
          by {:+.1} %, the others by less: windows.csv shows it, a longer \
          --window averages it out",
         names.join(", "),
+        short(metric),
         change * 100.0
     ))
 }

@@ -43,7 +43,7 @@ impl<'a> Table<'a> {
         let metrics = CompareMetric::ALL
             .into_iter()
             .filter(|metric| match metric {
-                CompareMetric::OpsPerS => true,
+                metric if *metric == experiment.primary => true,
                 CompareMetric::LatencyP50Ns => p50 && measured(*metric),
                 _ => measured(*metric),
             })
@@ -127,7 +127,7 @@ impl<'a> Table<'a> {
                 Role::AaTwin => self.noise_floor(variant),
                 Role::Bound => continue,
             };
-            let row = self.row(&variant.variant, CompareMetric::OpsPerS);
+            let row = self.row(&variant.variant, self.experiment.primary);
             colours.push(row.and_then(|row| row.verdict).map(colour));
             body.push(cells);
         }
@@ -151,11 +151,14 @@ impl<'a> Table<'a> {
             let only = self.only_bound().filter(|_| self.narrow);
             heads.push(format!("of {}", only.unwrap_or("floor/ceiling")));
         }
+        let primary = self.experiment.primary;
         heads.push(match baseline(self.experiment) {
-            // Further down, nothing else says what is compared.
-            Some(baseline) if self.narrow => {
-                let metric = short(CompareMetric::OpsPerS);
-                format!("{metric} vs {}", baseline.variant)
+            // Further down, nothing else says what is compared; and whoever
+            // reads many tables expects throughput.
+            Some(baseline)
+                if self.narrow || primary != CompareMetric::OpsPerS =>
+            {
+                format!("{} vs {}", short(primary), baseline.variant)
             }
             Some(baseline) => format!("vs {}", baseline.variant),
             None => "no baseline".to_owned(),
@@ -207,7 +210,7 @@ impl<'a> Table<'a> {
                 None => Cell::Empty,
             });
         }
-        let row = self.row(name, CompareMetric::OpsPerS);
+        let row = self.row(name, self.experiment.primary);
         cells.push(Cell::Text(match (variant.role, row) {
             (Role::Baseline, _) => "baseline".to_owned(),
             (_, Some(row)) => self.comparison(row),
@@ -229,7 +232,7 @@ impl<'a> Table<'a> {
             .rows
             .iter()
             .filter(|row| row.role == Role::Contender)
-            .filter(|row| row.metric == CompareMetric::OpsPerS)
+            .filter(|row| row.metric == self.experiment.primary)
             .filter_map(|row| Some(width(&ratio_text(row)?)))
             .max();
         let gap = widest.unwrap_or(0).saturating_sub(width(&times)) + 2;
@@ -262,13 +265,14 @@ impl<'a> Table<'a> {
         cells
     }
 
-    /// Of the contenders on throughput; of the twin where there are none.
+    /// Of the contenders on what the experiment is about; of the twin where
+    /// there are none.
     fn smallest_effect(&self) -> Option<f64> {
         let least = |role| {
             self.rows
                 .iter()
                 .filter(|row| row.role == role)
-                .filter(|row| row.metric == CompareMetric::OpsPerS)
+                .filter(|row| row.metric == self.experiment.primary)
                 .filter_map(|row| row.minimum_detectable_effect)
                 .min_by(f64::total_cmp)
         };

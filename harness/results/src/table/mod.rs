@@ -62,7 +62,7 @@ pub fn text(derived: &Derived, cap: Option<&str>, style: Style) -> String {
 }
 
 /// The verdicts as sentences, one line per contender, for the head of an
-/// output: the table shows that on throughput only.
+/// output: the table shows that on one metric only.
 pub fn verdicts(derived: &Derived) -> Vec<String> {
     let mut lines = Vec::new();
     for experiment in &derived.experiments {
