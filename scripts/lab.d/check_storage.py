@@ -1,10 +1,12 @@
-"""The ladder on emulated drives."""
+"""The ladder on emulated drives, and what the drives say of themselves."""
 import json
 import re
+import subprocess
 
 from bench import (RAN, READS, TooBusy, must, newest, path, patiently, short,
                    told, was_checked)
 from check_guard import judged, node
+from machine import PATIENCE_SECONDS
 
 
 def created_file(bench):
@@ -183,6 +185,13 @@ def old_kernel(bench):
             rows.skipped(variant, version)
 
 
+def fill(bench, name):
+    """Writes something to each block of a drive."""
+    bench.machine.ask(
+        "(while cat /bin/bypass; do :; done) 2>/dev/null |"
+        f"dd of=/dev/lab/{name} bs=1M 2>/dev/null; sync", PATIENCE_SECONDS)
+
+
 def passed_through(bench):
     """Commands passed through bring what the block layer brings, polled or not.
 
@@ -190,9 +199,8 @@ def passed_through(bench):
     the commands arrive at is told by QEMU, as in `really_polled`.
     """
     # Zeros would be right wherever they came from.
-    bench.machine.ask(
-        "(while cat /bin/bypass; do :; done) 2>/dev/null |"
-        "dd of=/dev/lab/disk1 bs=1M 2>/dev/null; sync", 180)
+    fill(bench, "disk1")
+
     def look(target, lba, window):
         rows, queues = traced(bench, *short(window), "--target", target,
                               "storage/ladder/uring-passthru*", "depth=32")
@@ -288,3 +296,94 @@ def gone(rows, name):
             must(wanted.items() <= path(row).items(),
                  f"{name}, {variant}: {told(row)}")
     rows.skipped("uring-fallocate", "is a device")
+
+
+# A bit of a drive's critical warning: "reliability degraded by errors".
+UNRELIABLE = 1 << 2
+
+
+def warn_of(bench, name, warning):
+    """What a drive's SMART log warns of from now on."""
+    bench.machine.qmp("qom-set", path=f"/machine/peripheral/nvme-{name}",
+                      property="smart_critical_warning", value=warning)
+
+
+def health(bench, name):
+    """What the doctor makes of a drive's state: its verdict, and what it saw."""
+    text = bench.machine.ask("bypass doctor --for storage --json --target "
+                             f"/dev/lab/{name}")
+    (found,) = [one for one in json.loads(text)["findings"]
+                if one["id"] == "storage.drive_health"]
+    return found["status"], found["observed"]
+
+
+def health_is_read(bench):
+    """The doctor judges each drive by its own SMART log, warnings included."""
+    for name in ("disk0", "disk1"):
+        status, seen = health(bench, name)
+        must(status == "pass" and "% spare" in seen and "% worn" in seen,
+             f"{name}: {status}: {seen}")
+    warn_of(bench, "disk1", UNRELIABLE)
+    try:
+        (status, seen), (other, _) = (health(bench, name)
+                                      for name in ("disk1", "disk0"))
+    finally:
+        warn_of(bench, "disk1", 0)
+    must(status == "warn" and "reliability degraded" in seen,
+         f"planted: {status}: {seen}")
+    must(other == "pass", f"not planted: {other}")
+
+
+def drives_are_compared(bench):
+    """A comparison of two drives begins with how they differ, health included."""
+    known = {"device.model", "device.firmware", "device.pci.current_width",
+             "nvme.health.worn_percent", "nvme.health.spare_percent"}
+    wanted = {"nvme.namespace.lba_bytes": ("512", "4096"),
+              "nvme.health.critical_warning": ("0", str(UNRELIABLE))}
+
+    def ran_on(name, window):
+        rows = bench.run(*short(window), f"{READS}/uring", "depth=1",
+                         "--target", f"/dev/lab/{name}")
+        run = json.loads((rows.directory / "run.json").read_text())
+        facts = run["targets"][0]["facts"]["read"]
+        must(all(lies_in(facts, fact) for fact in known), f"{name}: {facts}")
+        return rows.directory
+
+    def compared(sides, *words):
+        done = subprocess.run(
+            [bench.machine.share / "bypass", "compare", *words, *sides],
+            check=False, text=True, capture_output=True)
+        if done.returncode != 0:
+            raise TooBusy(done.stderr)
+        return done.stdout
+
+    def look(window):
+        sides = [ran_on(name, window) for name in ("disk1", "disk2")]
+        text = compared(sides)
+        differ = {one["key"].removeprefix("target.storage.read."):
+                  (one["a"], one["b"]) for one in
+                  json.loads(compared(sides, "--json"))["environment"]}
+        # These drives are of one model, and as little worn.
+        must(wanted.items() <= differ.items() and not known & differ.keys(),
+             text)
+        first = text.partition("\ndiffers ")[2].splitlines()[1:]
+        first = first[:len(wanted)]
+        must(all(line.startswith("target.storage.read.") for line in first)
+             and len(first) == len(wanted), text)
+
+    for name in ("disk1", "disk2"):
+        fill(bench, name)
+    warn_of(bench, "disk2", UNRELIABLE)
+    try:
+        patiently(look)
+    finally:
+        warn_of(bench, "disk2", 0)
+
+
+def lies_in(facts, key):
+    """Whether a fact is known; of several drives, of the first."""
+    for part in key.split("."):
+        facts = facts.get(part)
+        if isinstance(facts, list):
+            facts = facts[0]
+    return facts is not None

@@ -41,6 +41,7 @@ FULL = {
                storage.every_step,
                null.every_step_on_memory, null.polling_needs_no_timer,
                null.bad_blocks, storage.passed_through, storage.deallocated,
+               storage.health_is_read, storage.drives_are_compared,
                *FAULTS, faults.doctor_misses_poll_queues,
                machine.kernel_is_content],
     "6.1": [machine.lost_guest_is_replaced, machine.machine_is_described,
