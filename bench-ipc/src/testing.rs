@@ -2,36 +2,17 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub(crate) use harness::testing::two_cpus;
 use harness::{
-    machine::{
-        allowed::allowed_cpus, cpu_set::Cpu, environment::IrqAccounting,
-    },
-    measure::{
-        clock::Clock,
-        trial::{Outcome, Trial, TrialError, TrialSpec},
-    },
+    machine::cpu_set::Cpu,
+    measure::trial::{Outcome, Trial, TrialError},
     suite::Params,
 };
 
 /// A short trial of a variant.
 pub(crate) fn trial(variant: &str, cpus: &[Cpu]) -> Trial {
-    Trial::new(TrialSpec {
-        run_id: 0x1234_5678,
-        trial: 42,
-        suite: "ipc".to_owned(),
-        experiment: "ipc/test".to_owned(),
-        params: Params::new().with("op_bytes", 8).with("capacity", 64),
-        variant: variant.to_owned(),
-        seed: 7,
-        cpus: cpus.to_vec(),
-        numa_node: None,
-        warmup_ns: 20_000_000,
-        window_ns: 20_000_000,
-        slice_ns: 5_000_000,
-        clock: Clock::monotonic(),
-        irq_accounting: IrqAccounting::Unknown,
-        target: Default::default(),
-    })
+    let params = Params::new().with("op_bytes", 8).with("capacity", 64);
+    harness::testing::trial("ipc/test", params, variant, cpus)
 }
 
 /// That a way which damages message 100 ends as wrong, and why.
@@ -56,17 +37,6 @@ pub(crate) fn is_wrong(
         trial.spec.window_ns *= 3;
     }
     panic!("the fault went unnoticed in six windows, the last of 5 s");
-}
-
-/// Two CPUs to pin to, or a word about the skipped test.
-pub(crate) fn two_cpus() -> Option<Vec<Cpu>> {
-    let allowed = allowed_cpus().expect("sched_getaffinity");
-    let cpus: Vec<Cpu> = allowed.iter().take(2).collect();
-    if cpus.len() < 2 {
-        eprintln!("SKIPPED: this test needs two CPUs and may use {allowed}");
-        return None;
-    }
-    Some(cpus)
 }
 
 /// Threads that spin on the same two CPUs take turns, test by test.

@@ -2,8 +2,6 @@
 //!
 //! This is a program of its own, because an allocator is one per program.
 
-mod common;
-
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -22,6 +20,7 @@ use harness::{
         trial::{Evidence, Outcome, Trial, TrialError},
     },
     suite::Params,
+    testing,
 };
 
 /// The system's allocator, which counts.
@@ -135,11 +134,11 @@ fn allocates_nothing(
 
 #[test]
 fn rounds_of_our_ring_allocate_nothing() {
-    let Some(cpus) = common::two_cpus() else { return };
+    let Some(cpus) = testing::two_cpus() else { return };
     OBSERVES.set(true);
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     let params = Params::new().with("op_bytes", 8).with("capacity", 1_024);
-    let mut trial = common::trial("ipc/test", &params, "ring", &cpus);
+    let mut trial = testing::trial("ipc/test", params, "ring", &cpus);
 
     let shape = ping_pong::shape::<TwoWay<Ring>, 1>();
     allocates_nothing(&mut trial, |trial| {

@@ -1,7 +1,5 @@
 //! A short trial of every variant of every experiment, in this process.
 
-mod common;
-
 use std::sync::{Mutex, PoisonError};
 
 use harness::{
@@ -11,10 +9,11 @@ use harness::{
         Availability, Experiment, LatencyKind, Meanwhile, ProbeRequest, Role,
         SessionRequest, Variant,
     },
+    testing,
 };
 
 fn run_all(id: &str, check: impl Fn(&Experiment, &str, &Outcome)) {
-    let Some(cpus) = common::two_cpus() else { return };
+    let Some(cpus) = testing::two_cpus() else { return };
     // Tests of one program run at once, and these two want the same CPUs.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,7 +34,12 @@ fn run_all(id: &str, check: impl Fn(&Experiment, &str, &Outcome)) {
                 skipped += 1;
                 continue;
             }
-            let trial = common::trial(experiment.id, params, variant.id, &cpus);
+            let trial = testing::trial(
+                experiment.id,
+                params.clone(),
+                variant.id,
+                &cpus,
+            );
             check(&experiment, &name, &measure(variant, &trial, &name));
         }
     }

@@ -8,13 +8,10 @@ use bench_net::{
     ways::Numbered,
 };
 use harness::{
-    machine::environment::IrqAccounting,
-    measure::{
-        clock::Clock,
-        trial::{Trial, TrialSpec},
-    },
+    measure::trial::Trial,
     run::kernels::{self, Kernels},
     suite::Params,
+    testing,
 };
 
 fn main() -> ExitCode {
@@ -39,21 +36,5 @@ fn time(kernels: &mut Kernels) {
 
 /// A series has to belong to some trial.
 fn trial() -> Trial {
-    Trial::new(TrialSpec {
-        run_id: 1,
-        trial: 1,
-        suite: "net".to_owned(),
-        experiment: "net/kernels".to_owned(),
-        params: Params::new(),
-        variant: String::new(),
-        seed: 1,
-        cpus: Vec::new(),
-        numa_node: None,
-        warmup_ns: 0,
-        window_ns: 0,
-        slice_ns: 1,
-        clock: Clock::monotonic(),
-        irq_accounting: IrqAccounting::Unknown,
-        target: Default::default(),
-    })
+    testing::trial("net/kernels", Params::new(), "", &[])
 }

@@ -2,14 +2,10 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub(crate) use harness::testing::two_cpus;
 use harness::{
-    machine::{
-        allowed::allowed_cpus, cpu_set::Cpu, environment::IrqAccounting,
-    },
-    measure::{
-        clock::Clock,
-        trial::{Trial, TrialSpec},
-    },
+    machine::cpu_set::Cpu,
+    measure::trial::Trial,
     suite::{Availability, Params, ProbeRequest},
 };
 
@@ -25,34 +21,8 @@ use crate::{
 
 /// A short trial of a variant.
 pub(crate) fn trial(variant: &str, cpus: &[Cpu]) -> Trial {
-    Trial::new(TrialSpec {
-        run_id: 0x1234_5678,
-        trial: 42,
-        suite: "net".to_owned(),
-        experiment: "net/test".to_owned(),
-        params: Params::new().with("op_bytes", 64),
-        variant: variant.to_owned(),
-        seed: 7,
-        cpus: cpus.to_vec(),
-        numa_node: None,
-        warmup_ns: 20_000_000,
-        window_ns: 20_000_000,
-        slice_ns: 5_000_000,
-        clock: Clock::monotonic(),
-        irq_accounting: IrqAccounting::Unknown,
-        target: Default::default(),
-    })
-}
-
-/// Two CPUs to pin to, or a word about the skipped test.
-pub(crate) fn two_cpus() -> Option<Vec<Cpu>> {
-    let allowed = allowed_cpus().expect("sched_getaffinity");
-    let cpus: Vec<Cpu> = allowed.iter().take(2).collect();
-    if cpus.len() < 2 {
-        eprintln!("SKIPPED: this test needs two CPUs and may use {allowed}");
-        return None;
-    }
-    Some(cpus)
+    let params = Params::new().with("op_bytes", 64);
+    harness::testing::trial("net/test", params, variant, cpus)
 }
 
 /// Whether this way can run here; if not, says why.

@@ -5,52 +5,16 @@ use std::sync::{Mutex, PoisonError};
 
 use bench_net::lab::child;
 use harness::{
-    machine::{
-        allowed::allowed_cpus, cpu_set::Cpu, environment::IrqAccounting,
-    },
-    measure::{
-        clock::Clock,
-        trial::{Outcome, Trial, TrialError, TrialSpec},
-    },
+    machine::cpu_set::Cpu,
+    measure::trial::{Outcome, Trial, TrialError},
     suite::{
         Availability, Experiment, LatencyKind, Params, ProbeRequest, Variant,
     },
+    testing,
 };
 
-/// A trial of 20 ms after 20 ms of warm-up.
-fn trial(experiment: &Experiment, variant: &str, cpus: &[Cpu]) -> Trial {
-    Trial::new(TrialSpec {
-        run_id: 0x1234_5678,
-        trial: 42,
-        suite: "net".to_owned(),
-        experiment: experiment.id.to_owned(),
-        params: experiment.params.clone(),
-        variant: variant.to_owned(),
-        seed: 7,
-        cpus: cpus.to_vec(),
-        numa_node: None,
-        warmup_ns: 20_000_000,
-        window_ns: 20_000_000,
-        slice_ns: 5_000_000,
-        clock: Clock::monotonic(),
-        irq_accounting: IrqAccounting::Unknown,
-        target: Default::default(),
-    })
-}
-
-/// Two CPUs to pin to, or a word about the skipped test.
-fn two_cpus() -> Option<Vec<Cpu>> {
-    let allowed = allowed_cpus().expect("sched_getaffinity");
-    let cpus: Vec<Cpu> = allowed.iter().take(2).collect();
-    if cpus.len() < 2 {
-        eprintln!("SKIPPED: this test needs two CPUs and may use {allowed}");
-        return None;
-    }
-    Some(cpus)
-}
-
 fn run_all(id: &str, check: impl Fn(&Experiment, &str, &Outcome)) {
-    let Some(cpus) = two_cpus() else { return };
+    let Some(cpus) = testing::two_cpus() else { return };
     // Tests of one program run at once, and these want the same CPUs.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +32,9 @@ fn run_all(id: &str, check: impl Fn(&Experiment, &str, &Outcome)) {
                 skipped += 1;
                 continue;
             }
-            let trial = trial(&experiment, variant.id, &cpus);
+            let params = experiment.params.clone();
+            let trial =
+                testing::trial(experiment.id, params, variant.id, &cpus);
             check(&experiment, &name, &measure(variant, &trial, &name));
         }
     }

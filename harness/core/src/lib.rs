@@ -10,4 +10,5 @@ pub mod machine;
 pub mod measure;
 pub mod run;
 pub mod suite;
+pub mod testing;
 pub mod uring;

@@ -136,40 +136,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        machine::{allowed::allowed_cpus, environment::IrqAccounting},
-        measure::{clock::Clock, trial::TrialSpec},
         suite::Params,
+        testing::{self, two_cpus},
     };
 
     fn trial(cpus: &[Cpu]) -> Trial {
-        Trial::new(TrialSpec {
-            run_id: 1,
-            trial: 1,
-            suite: "x".to_owned(),
-            experiment: "x/test".to_owned(),
-            params: Params::new(),
-            variant: "x".to_owned(),
-            seed: 7,
-            cpus: cpus.to_vec(),
-            numa_node: None,
-            warmup_ns: 1,
-            window_ns: 1,
-            slice_ns: 1,
-            clock: Clock::monotonic(),
-            irq_accounting: IrqAccounting::Unknown,
-            target: Default::default(),
-        })
-    }
-
-    /// Two CPUs to pin to, or a word about the skipped test.
-    fn two_cpus() -> Option<Vec<Cpu>> {
-        let allowed = allowed_cpus().expect("sched_getaffinity");
-        let cpus: Vec<Cpu> = allowed.iter().take(2).collect();
-        if cpus.len() < 2 {
-            eprintln!("SKIPPED: this test needs two CPUs, not {allowed}");
-            return None;
-        }
-        Some(cpus)
+        testing::trial("x/test", Params::new(), "x", cpus)
     }
 
     #[test]

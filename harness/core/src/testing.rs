@@ -1,6 +1,7 @@
-//! What the integration tests share.
+//! What the tests of suites share: a trial that no run asked for, and CPUs to
+//! run it on.
 
-use harness::{
+use crate::{
     machine::{
         allowed::allowed_cpus, cpu_set::Cpu, environment::IrqAccounting,
     },
@@ -11,19 +12,20 @@ use harness::{
     suite::Params,
 };
 
-/// A trial of 20 ms after 20 ms of warm-up.
+/// A trial of 20 ms after 20 ms of warm-up, with no target.
 pub fn trial(
     experiment: &str,
-    params: &Params,
+    params: Params,
     variant: &str,
     cpus: &[Cpu],
 ) -> Trial {
+    let (suite, _) = experiment.split_once('/').unwrap_or((experiment, ""));
     Trial::new(TrialSpec {
         run_id: 0x1234_5678,
         trial: 42,
-        suite: "ipc".to_owned(),
+        suite: suite.to_owned(),
         experiment: experiment.to_owned(),
-        params: params.clone(),
+        params,
         variant: variant.to_owned(),
         seed: 7,
         cpus: cpus.to_vec(),
@@ -33,11 +35,14 @@ pub fn trial(
         slice_ns: 5_000_000,
         clock: Clock::monotonic(),
         irq_accounting: IrqAccounting::Unknown,
-        target: Default::default(),
+        target: serde_json::Value::Null,
     })
 }
 
 /// Two CPUs to pin to, or a word about the skipped test.
+///
+/// # Panics
+/// The kernel does not say which CPUs this process may use.
 pub fn two_cpus() -> Option<Vec<Cpu>> {
     let allowed = allowed_cpus().expect("sched_getaffinity");
     let cpus: Vec<Cpu> = allowed.iter().take(2).collect();
