@@ -94,8 +94,8 @@ const SIZES_DEPTH: u64 = 4;
 /// Reads of a depth that are submitted together at most.
 const BATCHES: [u64; 5] = [1, 2, 8, 16, 32];
 
-/// Flushes in flight: what was asked for meanwhile shares the next one.
-const FLUSH_DEPTHS: [u64; 2] = [8, 32];
+/// Flushes in flight, of which those that wait share the next one; and drops.
+const UPKEEP_DEPTHS: [u64; 2] = [8, 32];
 
 /// The depth at which batches differ.
 const BATCHES_DEPTH: u64 = 32;
@@ -130,6 +130,8 @@ pub fn all() -> Vec<Experiment> {
     all.extend(sweep());
     // A trial that is killed leaves holes, which no other experiment expects.
     all.push(upkeep::trim());
+    let deep = |depth| upkeep::trim_deep(depth, &[SWEEP]);
+    all.extend(UPKEEP_DEPTHS.map(deep));
     all
 }
 
@@ -170,7 +172,7 @@ fn sweep() -> Vec<Experiment> {
         Experiment { params: reads.params.with(BATCH, batch), ..reads }
     });
     let flushes =
-        FLUSH_DEPTHS.map(|depth| upkeep::flush(depth, FDATASYNC_POOL, TAGS));
+        UPKEEP_DEPTHS.map(|depth| upkeep::flush(depth, FDATASYNC_POOL, TAGS));
     let points = depths.chain(zipf).chain(sizes).chain(cpus).chain(batches);
     points.chain(flushes).collect()
 }

@@ -25,8 +25,10 @@ use bench_storage::{
     source::Source,
     trim::{
         calls::Blocking,
+        ground::Ground,
+        in_flight::Drops,
         ring::{Op, Ringed},
-        work::{Ground, Trimming},
+        work::Trimming,
     },
 };
 use harness::{
@@ -231,6 +233,16 @@ fn dropping_allocates_nothing() {
     let mut work =
         Trimming::new(&ground, &place(&trial), ring).expect("memory");
     assert_eq!(allocations_of(&mut work, &trial, 40), 0);
+    work.finish().expect("gone");
+    let mut deep = trial;
+    deep.spec.params = deep.spec.params.with("depth", 4);
+    let ground = Ground::of(&deep).expect("our own file");
+    let mut ring = Setup::SingleIssuer.build(4).expect("as before");
+    let drops = Drops::new(&mut ring, &ground, &place(&deep), Op::Punch);
+    let fill = Fill { depth: 4, batch: 1, want: 1 };
+    let drops = drops.expect("memory");
+    let mut work = RingWork::<_, _, true>::new(ring, Enter, drops, fill);
+    assert_eq!(allocations_of(&mut work, &deep, 1_000), 0);
     work.finish().expect("gone");
 }
 

@@ -4,16 +4,23 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+};
 
 use bench_storage::{
     SUITE,
+    engine::{
+        drives::Enter,
+        ring::Setup,
+        rounds::{Fill, RingWork},
+    },
     target::{Target, prepare_sized},
     trim::{
-        Span, Trim,
-        calls::Blocking,
-        remains::Promise,
-        work::{Ground, Trimming},
+        Span, Trim, calls::Blocking, ground::Ground, in_flight::Drops,
+        remains::Promise, ring::Op, work::Trimming,
     },
 };
 use harness::{
@@ -30,13 +37,15 @@ use support::{
 };
 
 const TRIM: &str = "storage/trim-64k depth=1 op_bytes=65536 pattern=sequential";
+const TRIMS: &str =
+    "storage/trim-64k depth=8 op_bytes=65536 pattern=sequential";
 const FLUSH: &str = "storage/flush depth=1 op_bytes=0";
 const FLUSHES: &str = "storage/flush depth=8 op_bytes=0";
 const MIXED: &str = "storage/mixed-4k depth=32 op_bytes=4096 pattern=random \
      read_percent=70";
 
-fn own(session: &dyn Session) -> serde_json::Value {
-    let own = session.own(TRIM).expect("not refused");
+fn own(session: &dyn Session, key: &str) -> serde_json::Value {
+    let own = session.own(key).expect("not refused");
     own.expect("a target of its own").target()
 }
 
@@ -55,9 +64,9 @@ fn run(
 }
 
 /// A session that only trims, on a file that it creates.
-fn created(directory: &Path) -> Box<dyn Session> {
+fn created(directory: &Path, key: &str) -> Box<dyn Session> {
     let mut asked = request(None, directory);
-    asked.experiments = vec![TRIM.to_owned()];
+    asked.experiments = vec![key.to_owned()];
     prepare_sized(&asked, TARGET_BYTES).expect("a file of its own")
 }
 
@@ -74,18 +83,21 @@ fn outcomes(
         .collect()
 }
 
-fn check_trim(id: &str, outcome: &Outcome) {
+fn check_trim(id: &str, depth: usize, outcome: &Outcome) {
     let what = format!("{id}: {:?}", outcome.evidence);
     assert!(outcome.evidence.verified_ops > 0, "{what}");
     assert!(proof(outcome, "neighbours").is_some(), "{what}");
+    let shape = outcome.shape;
+    assert_eq!(shape.threads * shape.depth, depth, "{what}");
     if id == "rewrite-only" {
         assert_eq!(outcome.latencies.len(), 0, "{what}");
         return;
     }
     assert_eq!(outcome.latencies.len(), outcome.ops(), "{what}");
     let calls = outcome.evidence.calls.expect("counted");
-    assert!(calls.made >= calls.ops, "{what}");
-    assert!(calls.ops >= outcome.ops(), "{what}");
+    let is_ring = id.starts_with("uring");
+    assert!(is_ring && depth > 1 || calls.made >= calls.ops, "{what}");
+    assert!(calls.made > 0 && calls.ops >= outcome.ops(), "{what}");
     assert_eq!(proof(outcome, "promised"), Some("zeroes"), "{what}");
     assert_eq!(proof(outcome, "reads_back"), Some("zeroes"), "{what}");
 }
@@ -94,15 +106,20 @@ fn check_trim(id: &str, outcome: &Outcome) {
 fn holes_are_punched_into_the_runs_own_file_and_filled_again() {
     let _alone = alone();
     let Some(directory) = real_directory() else { return };
-    let session = created(directory.path());
-    let target = own(session.as_ref());
-    let found = outcomes(TRIM, &target);
+    punches(directory.path(), TRIM, 1);
+    punches(directory.path(), TRIMS, 8);
+}
+
+fn punches(directory: &Path, key: &str, depth: usize) {
+    let session = created(directory, key);
+    let target = own(session.as_ref(), key);
+    let found = outcomes(key, &target);
     let names: Vec<&str> = found.iter().map(|(id, _)| *id).collect();
     assert!(names.contains(&"rewrite-only"), "{names:?}");
     assert!(!names.contains(&"uring-discard"), "{names:?}");
     assert!(!names.contains(&"uring-passthru"), "{names:?}");
     for (id, outcome) in &found {
-        check_trim(id, outcome);
+        check_trim(id, depth, outcome);
         if *id == "uring-fallocate" {
             assert!(proof(outcome, "io_wq").is_some(), "{outcome:?}");
         }
@@ -206,8 +223,8 @@ fn with_fault(
 fn what_was_not_dropped_or_should_not_have_been_is_wrong() {
     let _alone = alone();
     let Some(directory) = real_directory() else { return };
-    let session = created(directory.path());
-    let target = own(session.as_ref());
+    let session = created(directory.path(), TRIM);
+    let target = own(session.as_ref(), TRIM);
     let never = with_fault(&target, Promise::Hole, Fault::Lost, 1_000);
     if let Err(error) = never {
         skip(&format!("no holes here: {error}"));
@@ -232,6 +249,80 @@ fn what_was_not_dropped_or_should_not_have_been_is_wrong() {
     let found = evidence.path.iter().find(|(key, _)| key == "reads_back");
     let (_, found) = found.expect("stated");
     assert!(found.contains("% as written"), "{found}");
+}
+
+/// A ring with eight drops under way, and somebody who writes a block of the
+/// target before the end.
+struct Harming<W> {
+    work: W,
+    path: PathBuf,
+    harmed: Option<u64>,
+}
+
+impl<W: Work> Work for Harming<W> {
+    fn round(&mut self, recorder: &mut Recorder) -> Result<(), TrialError> {
+        self.work.round(recorder)
+    }
+
+    fn finish(self) -> Result<Evidence, TrialError> {
+        if let Some(offset) = self.harmed {
+            let file = fs::File::options().write(true).open(&self.path);
+            let written = file.and_then(|f| f.write_all_at(&[7; 4096], offset));
+            written.expect("harm");
+        }
+        self.work.finish()
+    }
+}
+
+/// What comes of some rounds; nothing, and loudly, without a ring.
+fn with_harm(
+    trial: &Trial,
+    promise: Promise,
+    harmed: Option<u64>,
+) -> Option<Result<Evidence, TrialError>> {
+    let place = Place {
+        thread: 0,
+        cpu: trial.cpus()[0],
+        numa_node: None,
+        seed: 1,
+        clock: trial.spec.clock,
+    };
+    let ground = Ground::of(trial).expect("writable").promising(promise);
+    let Ok(mut ring) = Setup::SingleIssuer.build(8) else {
+        skip("no ring");
+        return None;
+    };
+    let drops = Drops::new(&mut ring, &ground, &place, Op::Punch);
+    let drops = drops.expect("registered, and the neighbours written");
+    let fill = Fill { depth: 8, batch: 1, want: 1 };
+    let work = RingWork::<_, _, true>::new(ring, Enter, drops, fill);
+    let path = ground.sink().target().path.clone();
+    Some(ops(Harming { work, path, harmed }, trial, 500))
+}
+
+#[test]
+fn what_a_ring_with_many_drops_under_way_should_not_have_done_is_wrong() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path(), TRIMS);
+    let target = own(session.as_ref(), TRIMS);
+    let trial = trial(&experiment(TRIMS).params, target, cpus(1), 100);
+    let Some(sound) = with_harm(&trial, Promise::Hole, None) else { return };
+    if let Err(error) = sound {
+        skip(&format!("no holes here: {error}"));
+        return;
+    }
+    // Of the last slot the neighbour, and what it drops and writes; then what
+    // no hole is.
+    for (promise, harmed) in [
+        (Promise::Hole, Some(15 << 20)),
+        (Promise::Hole, Some(14 << 20)),
+        (Promise::Hint(255), None),
+    ] {
+        let result = with_harm(&trial, promise, harmed).expect("as before");
+        let error = result.expect_err("something is wrong");
+        assert!(matches!(error, TrialError::Wrong(_)), "{harmed:?}: {error:?}");
+    }
 }
 
 #[test]
@@ -283,8 +374,13 @@ fn check_flushes(found: &[(&'static str, Outcome)], depth: usize) {
 #[test]
 fn a_device_is_trimmed_with_its_word_alone_and_within_its_part() {
     let _alone = alone();
+    trims_a_device(TRIM, "trim", 1);
+    trims_a_device(TRIMS, "trim-pool", 8);
+}
+
+fn trims_a_device(key: &str, baseline: &str, depth: usize) {
     let Some(disk) = Disk::of(&vec![7; 24 << 20], &[]) else { return };
-    let asking = |said| disk.asking(&disk.device.node, TRIM, said);
+    let asking = |said| disk.asking(&disk.device.node, key, said);
     for said in [None, Some("loop-0-1")] {
         let asked = asking(said);
         let refusal = (SUITE.prepare)(&asked).expect_err("refused");
@@ -294,19 +390,20 @@ fn a_device_is_trimmed_with_its_word_alone_and_within_its_part() {
     assert!(untouched(&disk.bytes()));
     let asked = asking(Some(&disk.word()));
     let session = prepare_sized(&asked, TARGET_BYTES).expect("allowed");
-    let target = own(session.as_ref());
-    let found = outcomes(TRIM, &target);
+    let target = own(session.as_ref(), key);
+    let found = outcomes(key, &target);
     let names: Vec<&str> = found.iter().map(|(id, _)| *id).collect();
+    assert!(names.contains(&baseline), "{names:?}");
     assert!(!names.contains(&"uring-fallocate"), "{names:?}");
     for (id, outcome) in &found {
-        check_trim(id, outcome);
+        check_trim(id, depth, outcome);
         if *id == "rewrite-only" {
             continue;
         }
         let told = proof(outcome, "device_discarded_percent").expect("stated");
         let what = format!("{id}: {:?}", outcome.evidence);
         assert!(told.parse::<f64>().expect("a number") >= 95.0, "{what}");
-        if *id == "trim" {
+        if *id == baseline {
             assert_eq!(proof(outcome, "trim"), Some("BLKDISCARD"), "{what}");
             assert_eq!(outcome.evidence.degraded, [""; 0], "{what}");
         }

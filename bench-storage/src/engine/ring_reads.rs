@@ -144,25 +144,27 @@ pub(crate) fn register<E: Entries>(
     file: i32,
     (start, bytes): (NonNull<u8>, usize),
 ) -> Result<(), TrialError> {
-    let refused = |what: &str, error: io::Error| {
-        let error = with_remedy(&error);
-        TrialError::setup(format!("registering {what} with the ring: {error}"))
-    };
     if registered.ring {
         ring.submitter()
             .register_ring_fd()
-            .map_err(|error| refused("its own descriptor", error))?;
+            .map_err(|error| refused("its own descriptor", &error))?;
     }
     if registered.file {
         ring.submitter()
             .register_files(&[file])
-            .map_err(|error| refused("the target's descriptor", error))?;
+            .map_err(|error| refused("the target's descriptor", &error))?;
     }
     if registered.buffers {
         register_buffer(ring, start, bytes)
-            .map_err(|error| refused(&format!("{bytes} bytes"), error))?;
+            .map_err(|error| refused(&format!("{bytes} bytes"), &error))?;
     }
     Ok(())
+}
+
+/// A registration that the kernel did not take.
+pub(crate) fn refused(what: &str, error: &io::Error) -> TrialError {
+    let error = with_remedy(error);
+    TrialError::setup(format!("registering {what} with the ring: {error}"))
 }
 
 /// Registers one region under `INDEX`.

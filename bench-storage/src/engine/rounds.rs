@@ -64,6 +64,13 @@ pub unsafe trait Requests: fmt::Debug {
         result: i32,
     ) -> Result<(), TrialError>;
 
+    /// Whether what is under way in this slot is an op, and not something that
+    /// has to be done in between; also as it completes.
+    #[inline(always)]
+    fn is_op(&self, _slot: usize) -> bool {
+        true
+    }
+
     /// Whether the latencies of some ops are kept apart.
     fn keeps_apart(&self) -> bool {
         false
@@ -200,7 +207,7 @@ impl<R: Requests, D: Drive<R::Sizes>, const TIMED: bool> RingWork<R, D, TIMED> {
             if R::ENTRIES > 1 {
                 self.entries_left[slot] = R::ENTRIES;
             }
-            self.submitted += 1;
+            self.submitted += u64::from(self.requests.is_op(slot));
         }
     }
 
@@ -248,6 +255,9 @@ impl<R: Requests, D: Drive<R::Sizes>, const TIMED: bool> RingWork<R, D, TIMED> {
             let submitted_ns = std::mem::replace(stamp, FREE);
             self.free.push(slot);
             self.requests.completed(slot, entry, completion.result())?;
+            if !self.requests.is_op(slot) {
+                continue;
+            }
             let of = (submitted_ns, self.requests.is_apart(slot));
             if of != run_of {
                 if run > 0 {

@@ -10,7 +10,7 @@ use crate::{
     variants::{
         flushing::{URING_FSYNC_ALONE, URING_PASSTHRU_FLUSH},
         trim::{
-            REWRITE_ONLY, TRIM, URING_DISCARD, URING_FALLOCATE,
+            REWRITE_ONLY, TRIM, TRIM_POOL, URING_DISCARD, URING_FALLOCATE,
             URING_PASSTHRU_TRIM,
         },
     },
@@ -22,22 +22,47 @@ pub(super) const FLUSH_ID: &str = "storage/flush";
 
 /// One after the other. The second CPU is for io-wq workers.
 pub(super) fn trim() -> Experiment {
-    Experiment {
-        id: TRIM_ID,
-        about: "64 KiB of data are dropped: a hole in a file, or a part of a \
-                device that is discarded (trim)",
-        params: moves(64 << 10, 1, Pattern::Sequential),
-        tags: &["full"],
-        cpus: CpuNeed::UpTo(2),
-        latency_kind: LatencyKind::Service,
-        steps: &[],
-        variants: vec![
+    trims(
+        1,
+        &["full"],
+        vec![
             TRIM,
             URING_FALLOCATE,
             URING_DISCARD,
             URING_PASSTHRU_TRIM,
             REWRITE_ONLY,
         ],
+    )
+}
+
+/// So many at a time. What is passed through is not written by the ring that
+/// drops it, and so it has no such point.
+pub(super) fn trim_deep(
+    depth: u64,
+    tags: &'static [&'static str],
+) -> Experiment {
+    trims(
+        depth,
+        tags,
+        vec![TRIM_POOL, URING_FALLOCATE, URING_DISCARD, REWRITE_ONLY],
+    )
+}
+
+fn trims(
+    depth: u64,
+    tags: &'static [&'static str],
+    variants: Vec<Variant>,
+) -> Experiment {
+    Experiment {
+        id: TRIM_ID,
+        about: "64 KiB of data are dropped: a hole in a file, or a part of a \
+                device that is discarded (trim)",
+        params: moves(64 << 10, depth, Pattern::Sequential),
+        tags,
+        cpus: CpuNeed::UpTo(2),
+        latency_kind: LatencyKind::Service,
+        steps: &[],
+        variants,
     }
 }
 

@@ -7,11 +7,15 @@
 //! survive. Writing is not in an op's latency; it is in the trial's rate and
 //! CPU time, and `rewrite-only` says how much of them it is.
 //!
-//! `calls` and `ring` drop, `remains` says what may be left, `work` does the
-//! rounds and looks.
+//! `calls` and `ring` drop, `remains` says what may be left. `ground` is what
+//! a trial has, `plot` what each op in flight has of it; `work` does the rounds
+//! of a thread, `in_flight` those of a ring with several ops under way.
 
 pub mod calls;
 pub mod command;
+pub mod ground;
+pub mod in_flight;
+mod plot;
 pub mod remains;
 pub mod ring;
 pub mod work;

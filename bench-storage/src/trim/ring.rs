@@ -1,4 +1,5 @@
-//! Dropping through a ring, one op under way.
+//! Dropping through a ring: what is submitted, and the way with one op under
+//! way.
 
 use std::fs::File;
 
@@ -21,6 +22,29 @@ pub enum Op {
     Discard,
 }
 
+impl Op {
+    /// The submission that drops a part of the registered file. It points to
+    /// no memory.
+    #[inline(always)]
+    pub(super) fn entry(self, span: Span) -> Entry {
+        match self {
+            Self::Punch => opcode::Fallocate::new(FILE, span.bytes)
+                .offset(span.offset)
+                .mode(PUNCH)
+                .build(),
+            Self::Discard => discard(span),
+        }
+    }
+
+    /// The kernel's name of it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Punch => "IORING_OP_FALLOCATE",
+            Self::Discard => "BLOCK_URING_CMD_DISCARD",
+        }
+    }
+}
+
 /// A ring that drops parts of one file or device.
 #[derive(Debug)]
 pub struct Ringed {
@@ -41,13 +65,7 @@ impl Ringed {
 impl Trim for Ringed {
     #[inline(always)]
     fn trim(&mut self, span: Span) -> Result<(), TrialError> {
-        let entry = match self.op {
-            Op::Punch => opcode::Fallocate::new(FILE, span.bytes)
-                .offset(span.offset)
-                .mode(PUNCH)
-                .build(),
-            Op::Discard => discard(span),
-        };
+        let entry = self.op.entry(span);
         // SAFETY: both entries hold numbers only and point to no memory.
         match unsafe { self.ring.complete(&entry) } {
             Ok(0) => Ok(()),
@@ -66,10 +84,7 @@ impl Trim for Ringed {
     }
 
     fn name(&self) -> &'static str {
-        match self.op {
-            Op::Punch => "IORING_OP_FALLOCATE",
-            Op::Discard => "BLOCK_URING_CMD_DISCARD",
-        }
+        self.op.name()
     }
 }
 
@@ -115,7 +130,11 @@ pub(crate) fn ask_for_nothing(file: File) -> Result<i32, String> {
 }
 
 #[cold]
-fn failed(name: &str, errno: i32, Span { offset, bytes }: Span) -> TrialError {
+pub(super) fn failed(
+    name: &str,
+    errno: i32,
+    Span { offset, bytes }: Span,
+) -> TrialError {
     TrialError::op(name, errno, offset, bytes)
 }
 

@@ -7,17 +7,23 @@ use harness::{
     suite::{Role, Variant},
 };
 
+use super::{fill, no_ring};
 use crate::{
+    engine::{drives::Enter, ring::Setup, rounds::RingWork},
     nvme::Namespace,
     path, probe,
     trim::{
         RewriteOnly, Trim,
         calls::Blocking,
         command::Deallocate,
+        ground::Ground,
+        in_flight::Drops,
         ring::{Op, Ringed},
-        work::{Ground, Trimming},
+        work::Trimming,
     },
 };
+
+const SETUP: Setup = Setup::SingleIssuer;
 
 /// What bounds all of them.
 const REWRITE_ONLY_ID: &str = "rewrite-only";
@@ -38,6 +44,14 @@ pub const TRIM: Variant = Variant {
         })?;
         Ok(judged(outcome, &ground, true))
     },
+};
+
+/// The same at any other depth.
+pub const TRIM_POOL: Variant = Variant {
+    id: "trim-pool",
+    about: "a pool of threads that do the same, one per op in flight, over all \
+            CPUs of the trial",
+    ..TRIM
 };
 
 /// Files only.
@@ -104,7 +118,18 @@ pub const REWRITE_ONLY: Variant = Variant {
 };
 
 fn ringed(trial: &Trial, op: Op) -> Result<(Outcome, Ground), TrialError> {
-    trimmed(trial, |ground| Ringed::new(ground.open()?, op))
+    let ground = Ground::of(trial)?;
+    let shape = ground.sink().load().ring_shape();
+    if shape.depth == 1 {
+        return trimmed(trial, |ground| Ringed::new(ground.open()?, op));
+    }
+    let outcome = closed::run(trial, shape, |place| {
+        let mut ring =
+            SETUP.build(shape.depth).map_err(|e| no_ring(SETUP, &e))?;
+        let drops = Drops::new(&mut ring, &ground, place, op)?;
+        Ok(RingWork::<_, _, true>::new(ring, Enter, drops, fill(&shape)))
+    })?;
+    Ok((outcome, ground))
 }
 
 fn judged(mut outcome: Outcome, ground: &Ground, counted: bool) -> Outcome {
@@ -118,7 +143,7 @@ fn trimmed<T: Trim>(
     make: impl Fn(&Ground) -> Result<T, TrialError> + Sync,
 ) -> Result<(Outcome, Ground), TrialError> {
     let ground = Ground::of(trial)?;
-    let shape = ground.sink().load().ring_shape();
+    let shape = ground.sink().load().pool_shape();
     let outcome = closed::run(trial, shape, |place| {
         Trimming::new(&ground, place, make(&ground)?)
     })?;
