@@ -7,7 +7,7 @@ use harness::{
     measure::trial::Outcome,
 };
 
-use crate::below::{Counts, counts, seen};
+use crate::device_counters::{Counts, counts, seen};
 
 /// The rest is room for what others dropped or wrote meanwhile.
 const BELOW_SHARE_MIN: f64 = 0.95;

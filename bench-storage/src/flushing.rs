@@ -15,7 +15,7 @@ use io_uring::{opcode, types::FsyncFlags};
 use crate::{
     engine::{
         commands::{OPCODE, failed, submission},
-        lone::FILE,
+        one_entry::FILE,
         ring::{Big, Entries, Ring, Small},
         ring_reads::{Registered, register},
         rounds::{Requests, Submission},

@@ -10,11 +10,11 @@
 //! claim and what a machine can run.
 
 pub mod addresses;
-pub mod below;
 pub mod blank;
 pub mod ceiling;
 pub mod checker;
 pub mod contents;
+pub mod device_counters;
 pub mod doctor;
 pub mod durability;
 pub mod engine;

@@ -15,7 +15,7 @@ use harness::{
 };
 
 use crate::{
-    below::{Counts, Seen, counts, seen},
+    device_counters::{Counts, Seen, counts, seen},
     nvme::Namespace,
     target::Target,
 };

@@ -24,7 +24,7 @@ use io_uring::{opcode, types::Fd};
 use crate::{
     contents::BLOCK_BYTES,
     engine::{
-        lone::complete,
+        one_entry::complete,
         ring::{Entries, POLLER_IDLE_MS, Ring, Setup},
         ring_reads::register_buffer,
     },

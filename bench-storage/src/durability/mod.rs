@@ -24,8 +24,8 @@ use device::Cache;
 use route::Route;
 
 use crate::{
-    below::{Counts, Seen, counts, seen},
     ceiling::judge_links,
+    device_counters::{Counts, Seen, counts, seen},
     extents,
     medium::{Medium, loop_at_bottom},
     mixed,

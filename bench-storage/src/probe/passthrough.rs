@@ -16,7 +16,7 @@ use crate::{
     contents::BLOCK_BYTES,
     engine::{
         commands::transfer,
-        lone::complete,
+        one_entry::complete,
         ring::{Big, Enters, Entries, Mixed, Setup},
     },
     nvme::{

@@ -9,7 +9,7 @@ use crate::{
     contents::BLOCK_BYTES,
     engine::{
         commands::{OPCODE, failed, submission},
-        lone::Lone,
+        one_entry::OneEntry,
         ring::Big,
     },
     nvme::{
@@ -21,7 +21,7 @@ use crate::{
 /// A ring to a namespace's node.
 #[derive(Debug)]
 pub struct Deallocate {
-    ring: Lone<Big>,
+    ring: OneEntry<Big>,
     entry: Entry128,
     /// What the command points to; gone only where the ring failed, and then
     /// leaked.
@@ -36,7 +36,7 @@ impl Deallocate {
     /// `bytes`. Must be made on the thread that uses it.
     ///
     /// # Errors
-    /// No memory, or as `Lone::new`.
+    /// No memory, or as `OneEntry::new`.
     pub fn new(namespace: Namespace, bytes: u64) -> Result<Self, TrialError> {
         let range = Buffer::new(BLOCK_BYTES, BLOCK_BYTES, None)
             .map_err(|error| TrialError::setup(error.to_string()))?;
@@ -45,7 +45,7 @@ impl Deallocate {
         Ok(Self {
             entry: submission(command, false),
             block_shift: namespace.block_shift,
-            ring: Lone::new(namespace.file)?,
+            ring: OneEntry::new(namespace.file)?,
             range: Some(range),
             end: bytes,
         })

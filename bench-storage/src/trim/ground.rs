@@ -12,8 +12,8 @@ use harness::{
 use super::remains::Promise;
 use crate::{
     addresses::Addresses,
-    below,
     contents::BLOCK_BYTES,
+    device_counters,
     medium::Medium,
     sink::Sink,
     target::Target,
@@ -155,5 +155,5 @@ impl Ground {
 fn discarded(root: &Root, target: &Target) -> Option<f64> {
     let device = target.device.as_ref()?;
     device.hardware_queues?;
-    below::discarded_bytes(root, device)
+    device_counters::discarded_bytes(root, device)
 }

@@ -25,7 +25,7 @@ use super::{
     ring::{Op, failed},
 };
 use crate::engine::{
-    lone::FILE,
+    one_entry::FILE,
     ring::{Ring, Small},
     ring_reads::{Registered, refused},
     rounds::Requests,

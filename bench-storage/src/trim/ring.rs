@@ -7,7 +7,7 @@ use harness::measure::trial::TrialError;
 use io_uring::{opcode, squeue::Entry};
 
 use super::{Span, Trim, calls::PUNCH};
-use crate::engine::lone::{FILE, Lone};
+use crate::engine::one_entry::{FILE, OneEntry};
 
 /// `BLOCK_URING_CMD_DISCARD`: `_IO(0x12, 0)`, linux/blkdev.h, Linux 6.12.
 const URING_DISCARD: u32 = 0x1200;
@@ -48,7 +48,7 @@ impl Op {
 /// A ring that drops parts of one file or device.
 #[derive(Debug)]
 pub struct Ringed {
-    ring: Lone,
+    ring: OneEntry,
     op: Op,
 }
 
@@ -56,9 +56,9 @@ impl Ringed {
     /// On what is open for writing. Must be made on the thread that uses it.
     ///
     /// # Errors
-    /// As `Lone::new`.
+    /// As `OneEntry::new`.
     pub fn new(file: File, op: Op) -> Result<Self, TrialError> {
-        Ok(Self { ring: Lone::new(file)?, op })
+        Ok(Self { ring: OneEntry::new(file)?, op })
     }
 }
 
@@ -121,7 +121,8 @@ fn discard(Span { offset, bytes }: Span) -> Entry {
 /// # Errors
 /// No ring.
 pub(crate) fn ask_for_nothing(file: File) -> Result<i32, String> {
-    let mut ring: Lone = Lone::new(file).map_err(|error| error.to_string())?;
+    let mut ring: OneEntry =
+        OneEntry::new(file).map_err(|error| error.to_string())?;
     let nothing = discard(Span { offset: 0, bytes: 0 });
     // SAFETY: the entry points to no memory.
     unsafe { ring.complete(&nothing) }

@@ -13,17 +13,17 @@ use super::{
 
 const SETUP: Setup = Setup::SingleIssuer;
 
-/// What a lone ring's entries name: the file that is registered with it.
+/// What such a ring's entries name: the file that is registered with it.
 pub(crate) const FILE: Fixed = Fixed(INDEX as u32);
 
 /// A ring for one entry at a time, and the file that it is about.
 #[derive(Debug)]
-pub struct Lone<E: Entries = Small> {
+pub struct OneEntry<E: Entries = Small> {
     ring: Ring<E>,
     _file: File,
 }
 
-impl<E: Entries> Lone<E> {
+impl<E: Entries> OneEntry<E> {
     /// A ring with which itself and the file are registered. Must be made on
     /// the thread that uses it.
     ///
