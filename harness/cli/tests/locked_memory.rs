@@ -43,7 +43,10 @@ fn scratch() -> tempfile::TempDir {
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
         .expect("temporary directory");
     let target = scratch.path().join("target");
-    fs::write(&target, vec![7; TARGET_BYTES]).expect("a target");
+    // Of one byte repeated, a block would count as blank.
+    let block: Vec<u8> = (0..=u8::MAX).collect();
+    let contents = block.repeat(TARGET_BYTES / block.len());
+    fs::write(&target, contents).expect("a target");
     fs::File::open(&target).and_then(|f| f.sync_all()).expect("sync");
     let results = scratch.path().join("results");
     fs::create_dir(&results).expect("a directory");
