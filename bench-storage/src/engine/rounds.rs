@@ -191,18 +191,19 @@ impl<R: Requests, D: Drive<R::Sizes>, const TIMED: bool> RingWork<R, D, TIMED> {
         // Without a fresh look the queue would still count what the kernel
         // has taken since.
         sq.sync();
-        for _ in 0..self.fill.batch {
+        // An op may be complete before the kernel has given its entries back:
+        // a poller does so behind its batch. An op that was drawn has to go in,
+        // since its write counts as made from then on.
+        let room = sq.room() / R::ENTRIES;
+        for _ in 0..self.fill.batch.min(room) {
             let Some(slot) = self.free.pop() else { break };
             self.submitted_ns[slot] = now_ns;
             let entries = self.requests.next(slot);
             // SAFETY: by the contract of `Requests` what the entries point to
             // is valid while the requests live, and `Drop` frees them only
-            // when nothing is in flight. All of an op go in, or none.
-            if unsafe { sq.push_all(entries) }.is_err() {
-                self.submitted_ns[slot] = FREE;
-                self.free.push(slot);
-                break;
-            }
+            // when nothing is in flight.
+            let pushed = unsafe { sq.push_all(entries) };
+            assert!(pushed.is_ok(), "there was room for the entries of an op");
             self.pending += R::ENTRIES;
             if R::ENTRIES > 1 {
                 self.entries_left[slot] = R::ENTRIES;
@@ -423,6 +424,64 @@ mod tests {
         fn finish(&mut self) -> Result<Evidence, TrialError> {
             Ok(Evidence::default())
         }
+    }
+
+    /// NOPs that count how many of them were drawn.
+    #[derive(Debug)]
+    struct Counted {
+        entry: Entry,
+        drawn: u64,
+        completed: u64,
+    }
+
+    // SAFETY: a NOP points to nothing.
+    unsafe impl Requests for Counted {
+        type Sizes = Small;
+
+        const OPCODE: &'static str = "IORING_OP_NOP";
+
+        fn next(&mut self, slot: usize) -> &[Entry] {
+            self.drawn += 1;
+            let entry = self.entry.clone();
+            self.entry = entry.user_data(user_data(slot as u64, 0));
+            std::slice::from_ref(&self.entry)
+        }
+
+        fn completed(
+            &mut self,
+            _: usize,
+            _: usize,
+            _: i32,
+        ) -> Result<(), TrialError> {
+            self.completed += 1;
+            Ok(())
+        }
+
+        fn finish(&mut self) -> Result<Evidence, TrialError> {
+            assert_eq!(self.drawn, self.completed);
+            Ok(Evidence::default())
+        }
+    }
+
+    #[test]
+    fn no_op_is_drawn_that_there_is_no_room_for() {
+        // Of one entry, for two ops: as full as a poller's, which has not
+        // given back yet what it has completed.
+        let Ok(ring) = Setup::Plain.build(1) else {
+            eprintln!("SKIPPED: no io_uring");
+            return;
+        };
+        let entry = opcode::Nop::new().build();
+        let counted = Counted { entry, drawn: 0, completed: 0 };
+        let fill = Fill { depth: 2, batch: 2, want: 1 };
+        let mut work = RingWork::<_, _, true>::new(ring, Enter, counted, fill);
+        let clock = Clock::calibrate(&Root::system());
+        let mut recorder = Recorder::prepare(clock, 1, true);
+        for _ in 0..100 {
+            work.round(&mut recorder).expect("a round");
+        }
+        assert!(work.requests.completed > 0);
+        work.finish().expect("all that was drawn came back");
     }
 
     /// What ops of a ring share, in the mean, when so many go into a call.

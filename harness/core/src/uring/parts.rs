@@ -78,6 +78,9 @@ pub trait Pushes<S> {
 
     /// How many entries the kernel had not taken when last looked at.
     fn queued(&self) -> usize;
+
+    /// How many more there was room for then.
+    fn room(&self) -> usize;
 }
 
 /// A completion queue.
@@ -240,6 +243,11 @@ where
     #[inline(always)]
     fn queued(&self) -> usize {
         self.len()
+    }
+
+    #[inline(always)]
+    fn room(&self) -> usize {
+        self.capacity() - self.len()
     }
 }
 

@@ -56,8 +56,7 @@ impl Submissions {
 impl Pushes<Entry128> for Submissions {
     #[inline(always)]
     unsafe fn push_all(&mut self, entries: &[Entry128]) -> Result<(), Full> {
-        let room = self.ends.slots as usize - self.queued();
-        if entries.len() > room {
+        if entries.len() > self.room() {
             return Err(Full);
         }
         for entry in entries {
@@ -83,6 +82,11 @@ impl Pushes<Entry128> for Submissions {
     #[inline(always)]
     fn queued(&self) -> usize {
         self.tail.wrapping_sub(self.head) as usize
+    }
+
+    #[inline(always)]
+    fn room(&self) -> usize {
+        self.ends.slots as usize - self.queued()
     }
 }
 
