@@ -21,6 +21,9 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 CONSOLE_TAIL_LINES = 30
 # For what takes no time on a host that has any to give.
 PATIENCE_SECONDS = 600
+# A line that has not come after so much silence was lost on the way (seen once
+# in some thousand).
+LINE_SECONDS = 30
 
 
 # What a guest's kernel says when an emulated CPU waits for a timer that never
@@ -211,7 +214,10 @@ class Machine:
             log = (self.directory / "qemu.log").read_text(errors="replace")
             raise Failed(f"QEMU ended: {log.strip()}\n{self.console_tail()}")
 
-    def read_until(self, is_last, deadline, show=None):
+    def read_until(self, is_last, deadline, show=None, missed=lambda _: None):
+        """`missed` is asked for the last line after each second of silence, and
+        told how many there were."""
+        silent_seconds = 0
         while True:
             while b"\n" in self.pending:
                 line, self.pending = self.pending.split(b"\n", 1)
@@ -230,6 +236,9 @@ class Machine:
             try:
                 data = self.jobs.recv(65536)
             except TimeoutError:
+                silent_seconds += 1
+                if line := missed(silent_seconds):
+                    return line
                 continue
             except ConnectionError:
                 data = b""
@@ -240,6 +249,7 @@ class Machine:
                 raise Failed("the guest is gone; its console ends so:\n"
                              + self.console_tail())
             self.pending += data
+            silent_seconds = 0
 
     def run(self, script, seconds, show=None):
         """Runs a shell script in the guest: its exit code."""
@@ -248,9 +258,26 @@ class Machine:
         (self.share / name).write_text(script)
         self.jobs.sendall(f"{name}\n".encode())
         last = self.read_until(lambda line: line.startswith(f"@exit {name} "),
-                               time.monotonic() + seconds, show)
-        (self.share / name).unlink()
+                               time.monotonic() + seconds, show,
+                               lambda silent: self.missed(name, silent))
+        for file in self.share.glob(f"{name}*"):
+            file.unlink()
         return int(last.split()[2])
+
+    def missed(self, name, silent_seconds):
+        """The last line of a job, from what it left behind, if that did not
+        come over the line; a job that has not begun is named again."""
+        if silent_seconds % LINE_SECONDS:
+            return None
+        left = self.share / f"{name}.exit"
+        code = left.read_text().strip() if left.exists() else ""
+        if code:
+            print(f"lab: the line lost the end of {name}", flush=True)
+            return f"@exit {name} {code}"
+        if not (self.share / f"{name}.begun").exists():
+            print(f"lab: the line lost {name}", flush=True)
+            self.jobs.sendall(f"{name}\n".encode())
+        return None
 
     def ask(self, script, seconds=PATIENCE_SECONDS):
         """Runs a script that must succeed: what it printed."""
