@@ -39,6 +39,9 @@ use support::{
 const TRIM: &str = "storage/trim-64k depth=1 op_bytes=65536 pattern=sequential";
 const TRIMS: &str =
     "storage/trim-64k depth=8 op_bytes=65536 pattern=sequential";
+/// A quarter of it is written to: four batches and neighbours of each of eight
+/// ops in flight.
+const SIZED_BYTES: u64 = 4 * TARGET_BYTES;
 const FLUSH: &str = "storage/flush depth=1 op_bytes=0";
 const FLUSHES: &str = "storage/flush depth=8 op_bytes=0";
 const MIXED: &str = "storage/mixed-4k depth=32 op_bytes=4096 pattern=random \
@@ -67,7 +70,7 @@ fn run(
 fn created(directory: &Path, key: &str) -> Box<dyn Session> {
     let mut asked = request(None, directory);
     asked.experiments = vec![key.to_owned()];
-    prepare_sized(&asked, TARGET_BYTES).expect("a file of its own")
+    prepare_sized(&asked, SIZED_BYTES).expect("a file of its own")
 }
 
 /// Each variant that can run here, and what came of it.
@@ -315,8 +318,8 @@ fn what_a_ring_with_many_drops_under_way_should_not_have_done_is_wrong() {
     // Of the last slot the neighbour, and what it drops and writes; then what
     // no hole is.
     for (promise, harmed) in [
-        (Promise::Hole, Some(15 << 20)),
-        (Promise::Hole, Some(14 << 20)),
+        (Promise::Hole, Some(63 << 20)),
+        (Promise::Hole, Some(56 << 20)),
         (Promise::Hint(255), None),
     ] {
         let result = with_harm(&trial, promise, harmed).expect("as before");
@@ -379,7 +382,7 @@ fn a_device_is_trimmed_with_its_word_alone_and_within_its_part() {
 }
 
 fn trims_a_device(key: &str, baseline: &str, depth: usize) {
-    let Some(disk) = Disk::of(&vec![7; 24 << 20], &[]) else { return };
+    let Some(disk) = Disk::of(&vec![7; 72 << 20], &[]) else { return };
     let asking = |said| disk.asking(&disk.device.node, key, said);
     for said in [None, Some("loop-0-1")] {
         let asked = asking(said);
@@ -389,7 +392,7 @@ fn trims_a_device(key: &str, baseline: &str, depth: usize) {
     let untouched = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 7);
     assert!(untouched(&disk.bytes()));
     let asked = asking(Some(&disk.word()));
-    let session = prepare_sized(&asked, TARGET_BYTES).expect("allowed");
+    let session = prepare_sized(&asked, SIZED_BYTES).expect("allowed");
     let target = own(session.as_ref(), key);
     let found = outcomes(key, &target);
     let names: Vec<&str> = found.iter().map(|(id, _)| *id).collect();
@@ -410,7 +413,7 @@ fn trims_a_device(key: &str, baseline: &str, depth: usize) {
     }
     drop(session);
     let bytes = disk.bytes();
-    let (written, rest) = bytes.split_at(16 << 20);
+    let (written, rest) = bytes.split_at(64 << 20);
     assert!(untouched(rest), "dropped beyond its part");
     assert!(written.chunks(4096).all(|block| block.iter().any(|b| *b != 0)));
 }

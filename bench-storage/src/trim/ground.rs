@@ -28,6 +28,10 @@ pub const BATCH_BYTES: usize = 1 << 20;
 /// would take long to look at after each trial.
 const GROUND_BYTES: u64 = 64 << 20;
 
+/// Of each op in flight: what was dropped last stands while the next batch is
+/// written, so that something is left to look at whenever the trial ends.
+const BATCHES_MIN: u64 = 2;
+
 /// Below this share, the device was not told of what was dropped.
 const DISCARDED_SHARE_MIN: f64 = 0.95;
 
@@ -56,13 +60,16 @@ impl Ground {
                  written at once, in blocks of {BLOCK_BYTES}"
             )));
         }
-        let bytes = sink.target().bytes.min(GROUND_BYTES);
-        let writers = sink.load().in_flight();
-        let batches = bytes / (2 * BATCH_BYTES as u64) / writers.max(1) as u64;
-        if batches == 0 {
+        let writers = sink.load().in_flight().max(1) as u64;
+        let both_bytes = 2 * BATCH_BYTES as u64;
+        let least_bytes = BATCHES_MIN * both_bytes * writers;
+        let bytes = sink.target().bytes.min(GROUND_BYTES.max(least_bytes));
+        let batches = bytes / both_bytes / writers;
+        if batches < BATCHES_MIN {
             return Err(TrialError::setup(format!(
-                "{} has {bytes} bytes, too few for {BATCH_BYTES} to drop and \
-                 as many to keep of each of {writers} ops in flight",
+                "{} has {bytes} bytes, less than {least_bytes}: {BATCHES_MIN} \
+                 times {BATCH_BYTES} to drop and as many to keep of each of \
+                 {writers} ops in flight",
                 sink.target().label
             )));
         }
