@@ -13,7 +13,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -36,7 +35,7 @@ use harness::{
 
 use crate::{
     arrivals::Arrivals,
-    frame::{Content, Direction, PAYLOAD_BYTES_U32, Series},
+    frame::{Content, Direction, Series},
     lab::{Counts, Lab, Side, Wire},
     ledger::{Ledger, metric},
     rtt::{self, WAIT},
@@ -130,22 +129,16 @@ impl<L: Link> Collector<L> {
         settle::prove_lab(lab, &mut evidence)?;
         let word = Arc::new(Word::default());
         let (told, theirs) = (Arc::clone(&word), Arc::clone(lab));
-        let (ready, opened) = mpsc::channel();
-        let mut peer = Peer::start(trial, &lifeline, move || {
+        let their_lifeline = lifeline.clone();
+        let open = move || -> Result<_, TrialError> {
             theirs.enter(Side::A)?;
             let end = L::open_one_way(&theirs, Side::A, &waiter)?;
             theirs.wait_for_carrier()?;
-            // The receiver waits for this; it cannot be gone.
-            let _ = ready.send(());
-            let lifeline = waiter.lifeline();
-            Ok(send(end, series, per_s, clock, &told, lifeline))
+            Ok(end)
+        };
+        let peer = Peer::start_open(trial, &lifeline, open, move |end| {
+            send(end, series, per_s, clock, &told, &their_lifeline)
         })?;
-        if opened.recv().is_err() {
-            return Err(match peer.join() {
-                Ok(Err(error)) | Err(error) => error,
-                Ok(Ok(_)) => TrialError::setup("the peer ended at once"),
-            });
-        }
         Ok(Self {
             lab: Arc::clone(lab),
             end,
@@ -178,24 +171,10 @@ impl<L: Link> Collector<L> {
     #[cold]
     fn explain(&mut self, lost: Lost) -> TrialError {
         let number = self.arrivals.next();
-        if let Lost::System { operation, errno } = lost {
-            let bytes = PAYLOAD_BYTES_U32.into();
-            return TrialError::op(operation, errno, number, bytes);
-        }
-        let (sent, ledger) = match self.close() {
-            Ok(closed) => closed,
-            Err(error) => return error,
-        };
-        // What is lost without a name outweighs the waiting for it.
-        if let Err(error) = ledger.check() {
-            return error;
-        }
-        let how = sent.ended.err().map_or(String::new(), |lost| {
-            format!("the sender gave up: {lost}; ")
-        });
-        TrialError::setup(format!(
-            "no frame after number {number}: {lost}; {how}{ledger}"
-        ))
+        settle::explain(number, lost, || {
+            let (sent, ledger) = self.close()?;
+            Ok((sent.ended, ledger))
+        })
     }
 
     /// Stops the sender, receives what is left and makes the account.

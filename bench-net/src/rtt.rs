@@ -5,10 +5,7 @@
 //! question is counted as stale and not taken, so that no round trip can end
 //! with the frame of another.
 
-use std::{
-    sync::{Arc, mpsc},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use harness::{
     load::{
@@ -110,27 +107,14 @@ impl<L: Link> Pinger<L> {
         let lifeline = Lifeline::default();
         let waiter = Waiter::new(WAIT, &lifeline);
         let (theirs, their_waiter) = (Arc::clone(lab), waiter.clone());
-        let (ready, opened) = mpsc::channel();
-        let mut peer = Peer::start(trial, &lifeline, move || {
-            let opened = theirs
-                .enter(Side::B)
-                .map_err(TrialError::from)
-                .and_then(|()| L::open(&theirs, Side::B, &their_waiter));
-            match opened {
-                Ok(end) => {
-                    // The receiver waits for this; it cannot be gone.
-                    let _ = ready.send(());
-                    Ok(answer(end, questions, answers, their_waiter.lifeline()))
-                }
-                Err(error) => Err(error),
-            }
+        let their_lifeline = lifeline.clone();
+        let open = move || -> Result<_, TrialError> {
+            theirs.enter(Side::B)?;
+            L::open(&theirs, Side::B, &their_waiter)
+        };
+        let peer = Peer::start_open(trial, &lifeline, open, move |end| {
+            answer(end, questions, answers, &their_lifeline)
         })?;
-        if opened.recv().is_err() {
-            return Err(match peer.join() {
-                Ok(Err(error)) | Err(error) => error,
-                Ok(Ok(_)) => TrialError::setup("the peer ended at once"),
-            });
-        }
         lab.enter(Side::A)?;
         let end = L::open(lab, Side::A, &waiter)?;
         lab.wait_for_carrier()?;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use harness::{
+    load::wait::Lost,
     machine::Root,
     measure::trial::{Evidence, TrialError},
 };
@@ -145,6 +146,33 @@ pub fn prove_lab(lab: &Lab, evidence: &mut Evidence) -> Result<(), LabError> {
     evidence.prove("ip", lab.ip_version());
     evidence.prove("frame_bytes", lab.frame_bytes(PAYLOAD_BYTES_U32));
     Ok(())
+}
+
+/// What to say of frames that stopped to come after this number. `close` ends
+/// the sender and says how that went, with the account.
+pub fn explain(
+    number: u64,
+    lost: Lost,
+    close: impl FnOnce() -> Result<(Result<(), Lost>, Ledger), TrialError>,
+) -> TrialError {
+    if let Lost::System { operation, errno } = lost {
+        let bytes = PAYLOAD_BYTES_U32.into();
+        return TrialError::op(operation, errno, number, bytes);
+    }
+    let (ended, ledger) = match close() {
+        Ok(closed) => closed,
+        Err(error) => return error,
+    };
+    // What is lost without a name outweighs the waiting for it.
+    if let Err(error) = ledger.check() {
+        return error;
+    }
+    let how = ended
+        .err()
+        .map_or(String::new(), |lost| format!("the sender gave up: {lost}; "));
+    TrialError::setup(format!(
+        "no frame after number {number}: {lost}; {how}{ledger}"
+    ))
 }
 
 /// Takes over what the end of this side proved. Both ends are the same way: a

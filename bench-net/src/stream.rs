@@ -8,7 +8,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc,
     },
     time::Instant,
 };
@@ -108,22 +107,16 @@ impl<F: Flow> Drain<F> {
         settle::prove_lab(lab, &mut evidence)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (told, theirs) = (Arc::clone(&stop), Arc::clone(lab));
-        let (ready, opened) = mpsc::channel();
-        let mut peer = Peer::start(trial, &lifeline, move || {
+        let their_lifeline = lifeline.clone();
+        let open = move || -> Result<_, TrialError> {
             theirs.enter(Side::A)?;
             let sender = F::sender(&theirs, &waiter)?;
             theirs.wait_for_carrier()?;
-            // The receiver waits for this; it cannot be gone.
-            let _ = ready.send(());
-            let frames = Numbered::new(series);
-            Ok(send::<F>(sender, frames, &told, waiter.lifeline()))
+            Ok(sender)
+        };
+        let peer = Peer::start_open(trial, &lifeline, open, move |sender| {
+            send::<F>(sender, Numbered::new(series), &told, &their_lifeline)
         })?;
-        if opened.recv().is_err() {
-            return Err(match peer.join() {
-                Ok(Err(error)) | Err(error) => error,
-                Ok(Ok(_)) => TrialError::setup("the peer ended at once"),
-            });
-        }
         Ok(Self {
             lab: Arc::clone(lab),
             receiver,
@@ -139,24 +132,10 @@ impl<F: Flow> Drain<F> {
     #[cold]
     fn explain(&mut self, lost: Lost) -> TrialError {
         let number = self.arrivals.next();
-        if let Lost::System { operation, errno } = lost {
-            let bytes = PAYLOAD_BYTES_U32.into();
-            return TrialError::op(operation, errno, number, bytes);
-        }
-        let (sent, ledger) = match self.close() {
-            Ok(closed) => closed,
-            Err(error) => return error,
-        };
-        // What is lost without a name outweighs the waiting for it.
-        if let Err(error) = ledger.check() {
-            return error;
-        }
-        let how = sent.ended.err().map_or(String::new(), |lost| {
-            format!("the sender gave up: {lost}; ")
-        });
-        TrialError::setup(format!(
-            "no frame after number {number}: {lost}; {how}{ledger}"
-        ))
+        settle::explain(number, lost, || {
+            let (sent, ledger) = self.close()?;
+            Ok((sent.ended, ledger))
+        })
     }
 
     /// Stops the sender, receives what is left and makes the account.

@@ -94,6 +94,34 @@ impl<R: Send + 'static> Peer<R> {
     }
 }
 
+impl<S: Send + 'static> Peer<Result<S, TrialError>> {
+    /// Starts `body` with what `open` opened there, and waits until it has.
+    ///
+    /// # Errors
+    /// As `start`, or what `open` said.
+    pub fn start_open<E>(
+        trial: &Trial,
+        lifeline: &Lifeline,
+        open: impl FnOnce() -> Result<E, TrialError> + Send + 'static,
+        body: impl FnOnce(E) -> S + Send + 'static,
+    ) -> Result<Self, TrialError> {
+        let (ready, opened) = mpsc::channel();
+        let mut peer = Self::start(trial, lifeline, move || {
+            let end = open()?;
+            // The receiver waits for this; it cannot be gone.
+            let _ = ready.send(());
+            Ok(body(end))
+        })?;
+        if opened.recv().is_ok() {
+            return Ok(peer);
+        }
+        Err(match peer.join() {
+            Ok(Err(error)) | Err(error) => error,
+            Ok(Ok(_)) => TrialError::setup("the peer ended at once"),
+        })
+    }
+}
+
 impl<R> Drop for Peer<R> {
     fn drop(&mut self) {
         self.lifeline.cut();
@@ -172,6 +200,21 @@ mod tests {
         end.send(()).expect("the peer waits");
         assert!(peer.ends_within(Duration::from_secs(60)));
         assert_eq!(peer.join(), Ok(false));
+    }
+
+    #[test]
+    fn what_opening_says_is_what_starting_says() {
+        let Some(cpus) = two_cpus() else { return };
+        let trial = trial(&cpus);
+        let lifeline = Lifeline::default();
+        let mut peer =
+            Peer::start_open(&trial, &lifeline, || Ok(20), |x| 2 * x)
+                .expect("start");
+        assert_eq!(peer.join(), Ok(Ok(40)));
+        let shut = || Err::<u32, _>(TrialError::setup("shut"));
+        let error = Peer::start_open(&trial, &lifeline, shut, |x| x)
+            .expect_err("not opened");
+        assert!(error.to_string().contains("shut"), "{error}");
     }
 
     #[test]
