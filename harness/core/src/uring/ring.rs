@@ -9,6 +9,7 @@
 use std::{
     fmt, io,
     os::fd::{AsRawFd, RawFd},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -138,23 +139,41 @@ impl Setup {
 const MEMORY_ATTEMPTS: u32 = 5;
 const MEMORY_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many pauses were in vain since one last helped. Where the limit is just
+/// too low none ever does, and each of a dozen probes would sit its time out.
+static IN_VAIN: AtomicU32 = AtomicU32::new(0);
+const MOST_IN_VAIN: u32 = 2 * (MEMORY_ATTEMPTS - 1);
+
 /// Tries again while the kernel has no memory for it. A ring that was closed
 /// is taken down in the background, and until then what it held counts against
 /// the user's limit of locked memory: the ring of the trial before, or of a
 /// probe, may still be in the way.
-pub fn patiently<T>(
+pub fn patiently<T>(attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    patiently_within(&IN_VAIN, attempt)
+}
+
+fn patiently_within<T>(
+    in_vain: &AtomicU32,
     mut attempt: impl FnMut() -> io::Result<T>,
 ) -> io::Result<T> {
+    let mut result = attempt();
     for _ in 1..MEMORY_ATTEMPTS {
-        match attempt() {
-            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
-                raise_memlock_limit();
-                std::thread::sleep(MEMORY_PAUSE);
-            }
-            other => return other,
+        let full = |error: &io::Error| {
+            error.raw_os_error() == Some(libc::ENOMEM)
+                && in_vain.load(Ordering::Relaxed) < MOST_IN_VAIN
+        };
+        if !result.as_ref().is_err_and(full) {
+            return result;
+        }
+        in_vain.fetch_add(1, Ordering::Relaxed);
+        raise_memlock_limit();
+        std::thread::sleep(MEMORY_PAUSE);
+        result = attempt();
+        if result.is_ok() {
+            in_vain.store(0, Ordering::Relaxed);
         }
     }
-    attempt()
+    result
 }
 
 /// A ring, split.
@@ -308,5 +327,25 @@ mod tests {
                 return;
             }
         }
+    }
+
+    #[test]
+    fn waiting_for_memory_is_given_up_where_it_never_helped() {
+        let full = || io::Error::from_raw_os_error(libc::ENOMEM);
+        let pauses = AtomicU32::new(MOST_IN_VAIN - 1);
+        for expected in [2, 1] {
+            let mut attempts = 0;
+            let result = patiently_within(&pauses, || -> io::Result<()> {
+                attempts += 1;
+                Err(full())
+            });
+            assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ENOMEM));
+            assert_eq!(attempts, expected);
+        }
+        pauses.store(MOST_IN_VAIN - 1, Ordering::Relaxed);
+        let mut answers = [Err(full()), Ok(7)].into_iter();
+        let result = patiently_within(&pauses, || answers.next().unwrap());
+        assert_eq!(result.unwrap(), 7);
+        assert_eq!(pauses.load(Ordering::Relaxed), 0, "it helped");
     }
 }
