@@ -5,7 +5,7 @@ mod support;
 
 use std::{
     fs::{self, File},
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -27,8 +27,9 @@ use support::{
     limits::with_file_size_limit,
     loops::LoopDevice,
     mounts::{in_a_namespace, mount},
-    real_directory, request, run_on, skip, target_of, trial, unchecked,
-    variant,
+    real_directory, request, run_on,
+    sealed::{memory, refuse_writes},
+    skip, target_of, trial, unchecked, variant,
 };
 
 const WINDOW_MS: u64 = 200;
@@ -159,6 +160,60 @@ fn a_device_that_cannot_read() {
         "mmap-populate" => libc::EFAULT,
         _ => libc::EIO,
     });
+}
+
+/// The file behind a loop device takes no more writes: the device says EIO, as
+/// a drive does that is worn out. Needs root.
+#[test]
+fn a_device_that_cannot_write() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let file = memory(TARGET_BYTES).expect("memory");
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let device = match LoopDevice::attach(&path) {
+        Ok(device) => device,
+        Err(error) => {
+            skip(&format!("no loop device: {error}"));
+            return;
+        }
+    };
+    let experiments = [
+        "storage/randwrite-4k depth=1 op_bytes=4096 pattern=random",
+        "storage/randwrite-4k depth=32 op_bytes=4096 pattern=random",
+        "storage/durable-write-4k depth=1 o_direct=yes op_bytes=4096 \
+         pattern=sequential",
+    ]
+    .map(experiment);
+    let behind = file.metadata().expect("metadata");
+    let mut request = request(Some(&device.node), directory.path());
+    request.experiments = experiments.iter().map(Experiment::key).collect();
+    request.allow_destroy =
+        Some(format!("loop-{:x}-{}", behind.dev(), behind.ino()));
+    let session = prepare_sized(&request, TARGET_BYTES).expect("a good device");
+    refuse_writes(&file).expect("nothing maps it");
+    for experiment in &experiments {
+        let own = session.own(&experiment.key()).expect("not refused");
+        let target = target_of(own.expect("it writes"));
+        let mut ran = 0;
+        for variant in &experiment.variants {
+            if variant.role == Role::Bound
+                || !is_available(experiment, variant, &target)
+            {
+                continue;
+            }
+            let what = format!("{} {}", experiment.key(), variant.id);
+            match failure_of(experiment, variant, &target) {
+                TrialError::Op { operation, errno, offset, bytes } => {
+                    let what = format!("{what}: {operation} {offset}");
+                    assert_eq!((errno, bytes), (libc::EIO, 4096), "{what}");
+                    assert!(offset < TARGET_BYTES, "{what}");
+                }
+                other => panic!("{what}: {other:?}"),
+            }
+            ran += 1;
+        }
+        assert!(ran > 1, "blocking writes run everywhere");
+    }
 }
 
 #[test]

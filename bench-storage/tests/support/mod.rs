@@ -7,6 +7,7 @@ pub mod disks;
 pub mod limits;
 pub mod loops;
 pub mod mounts;
+pub mod sealed;
 
 use std::{
     path::{Path, PathBuf},
