@@ -3,7 +3,7 @@
 
 mod support;
 
-use results::schema::{Role, Status, Verdict};
+use results::schema::{Role, Status, TrialRow, Verdict};
 use support::{Run, scratch};
 
 /// Rows of one variant.
@@ -156,6 +156,20 @@ fn blocks_with_a_crash_are_run_again() {
     let rows = run.trials();
     assert!(rows.iter().any(|row| row.status == Status::Error));
     assert!(rows.iter().any(|row| row.attempt > Some(1)));
+    assert_eq!(run.check(), "clean");
+}
+
+/// A device that failed once is a finding, though it did not fail again.
+#[test]
+fn an_op_that_failed_is_told_also_where_its_block_passed_later() {
+    let run =
+        Run::start(scratch(), "stumbling", &["blocks=6", "grace_ms=2000"]);
+    let failed = |row: &TrialRow| row.errors == Some(1);
+    let rows = run.trials();
+    assert!(rows.iter().any(failed));
+    assert!(rows.iter().any(|row| row.attempt > Some(1)));
+    assert_eq!(run.code, 4);
+    assert!(run.stdout.contains("an op that failed"), "{}", run.stdout);
     assert_eq!(run.check(), "clean");
 }
 

@@ -25,6 +25,8 @@ pub struct Done {
     pub measured: usize,
     /// Trials that returned wrong data: the run has failed, whatever follows.
     pub wrong: usize,
+    /// Trials that ended with an op that failed, likewise.
+    pub failed: usize,
     /// Variants that were skipped.
     pub skipped: usize,
 }
@@ -83,6 +85,7 @@ impl Done {
             status if status.is_usable() => self.measured += 1,
             _ => {}
         }
+        self.failed += usize::from(row.errors > Some(0));
         let experiment = self.experiments.entry(key).or_default();
         let (Some(block), Some(attempt)) = (row.block, row.attempt) else {
             experiment.skipped.insert(row.variant.clone());

@@ -85,6 +85,9 @@ pub fn push(
                 TrialError::Unready(_) => Status::Invalid,
                 _ => Status::Error,
             };
+            // The first op that fails ends the trial.
+            let failed_op = matches!(error, TrialError::Op { .. });
+            row.errors = failed_op.then_some(1);
             row.reasons = one_reason(&error.to_string());
             let status = row.status;
             block.push_trial(row);

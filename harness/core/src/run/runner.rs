@@ -391,6 +391,7 @@ impl Job<'_> {
         let mut tally = Tally {
             measured: done.measured,
             wrong: done.wrong,
+            failed: done.failed,
             skipped: done.skipped,
             ..Tally::default()
         };
@@ -457,6 +458,13 @@ fn conclude(
             format!("{line}; quieten the machine and run it again")
         }),
     );
+    if tally.failed > 0 {
+        notes.push(format!(
+            "{} trials ended with an op that failed; trials.csv says which, \
+             with errno, offset and length",
+            tally.failed
+        ));
+    }
     let exit = if tally.interrupted {
         let again = match options.allow_destroy {
             // The word itself stays out of what is printed and kept.
@@ -483,7 +491,10 @@ fn conclude(
             ),
         );
         Exit::Measurement
-    } else if !tally.unfinished.is_empty() || !tally.given_up.is_empty() {
+    } else if tally.failed > 0
+        || !tally.unfinished.is_empty()
+        || !tally.given_up.is_empty()
+    {
         Exit::Measurement
     } else if tally.measured == 0 && tally.skipped > 0 {
         notes.push("nothing could run here; see the reasons above".to_owned());
@@ -511,6 +522,8 @@ mod tests {
         assert_eq!(exit(&Tally { measured: 1, ..skips() }), Exit::Done);
         let wrong = Tally { wrong: 1, measured: 9, ..skips() };
         assert_eq!(exit(&wrong), Exit::Measurement);
+        let failed = Tally { failed: 1, measured: 9, ..Tally::default() };
+        assert_eq!(exit(&failed), Exit::Measurement);
         let stopped = Tally { interrupted: true, ..wrong };
         assert_eq!(exit(&stopped), Exit::Interrupted);
         let unsafe_target = Refusal {

@@ -20,7 +20,7 @@ use super::{
     time,
 };
 use crate::{
-    measure::trial::TrialSpec,
+    measure::trial::{Reply, TrialError, TrialSpec},
     suite::{
         Availability, Experiment, ProbeRequest, Refusal, Role, Session,
         SessionRequest, Suite, Variant,
@@ -483,6 +483,7 @@ impl ExperimentRun<'_, '_> {
                 started_since_epoch: at,
             };
             let status = rows::push(&mut rows, &context, &ending)?;
+            self.stage.tally.failed += usize::from(has_failed_op(&ending));
             endings.push((variant, status));
             self.stage.progress.trial();
             let is_void = variant.role != Role::Bound && !status.is_usable();
@@ -571,6 +572,13 @@ pub(super) fn is_worth_running<'a>(
     let is_left = |role| left.clone().any(|v| v.role == role);
     let is_alone = asked_for.iter().all(|v| v.role != Role::Contender);
     is_left(Role::Baseline) && (is_alone || is_left(Role::Contender))
+}
+
+fn has_failed_op(ending: &Ending) -> bool {
+    let Ending::Replied { reply: Reply::Failed(error), .. } = ending else {
+        return false;
+    };
+    matches!(error, TrialError::Op { .. })
 }
 
 /// Whether a variant is left out because it does nothing but fail.

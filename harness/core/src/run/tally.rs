@@ -11,6 +11,9 @@ pub struct Tally {
     pub measured: usize,
     /// Trials that returned wrong data.
     pub wrong: usize,
+    /// Trials that ended with an op that failed: an error of the device or of
+    /// the file, though the block may have passed when it was run again.
+    pub failed: usize,
     /// Experiments left with blocks that are not valid.
     pub unfinished: Vec<String>,
     /// Variants that did nothing but fail, and experiments that were begun

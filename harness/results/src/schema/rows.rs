@@ -76,7 +76,7 @@ table! {
         ops: Option<u64> = "ops";
         /// Bytes moved in the window.
         bytes: Option<u64> = "bytes";
-        /// Ops that failed in the window.
+        /// Ops that failed: the first one ends the trial.
         errors: Option<u64> = "ops";
         /// Throughput: `ops` * 1e9 / `window_ns`.
         ops_per_s: Option<f64> = "ops/s";
