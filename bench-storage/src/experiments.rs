@@ -17,7 +17,7 @@ use crate::{
         BATCH, CPUS, DEPTH, O_DIRECT, OP_BYTES, PATTERN, PER, READ_PERCENT,
     },
     variants::{
-        aio::AIO,
+        aio::{AIO, AIO_WRITES},
         flushing::{FDATASYNC, FDATASYNC_POOL},
         mmap::MMAP,
         mmap_populate::MMAP_POPULATE,
@@ -294,7 +294,13 @@ fn seqwrite() -> Experiment {
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
         steps: &[],
-        variants: vec![PWRITE_POOL, URING_WRITES, URING_FIXED_WRITES, NOP],
+        variants: vec![
+            PWRITE_POOL,
+            AIO_WRITES,
+            URING_WRITES,
+            URING_FIXED_WRITES,
+            NOP,
+        ],
     }
 }
 
@@ -316,6 +322,7 @@ fn mixed(depth: u64, tags: &'static [&'static str]) -> Experiment {
 fn writing(baseline: Variant) -> Vec<Variant> {
     vec![
         baseline,
+        AIO_WRITES,
         URING_WRITES,
         URING_FIXED_WRITES,
         URING_SQPOLL_WRITES,
@@ -334,7 +341,13 @@ fn writes_of_size(id: &'static str, params: Params) -> Experiment {
         cpus: CpuNeed::UpTo(2),
         latency_kind: LatencyKind::Service,
         steps: &[],
-        variants: vec![PWRITE_POOL, URING_WRITES, URING_FIXED_WRITES, NOP],
+        variants: vec![
+            PWRITE_POOL,
+            AIO_WRITES,
+            URING_WRITES,
+            URING_FIXED_WRITES,
+            NOP,
+        ],
     }
 }
 

@@ -9,7 +9,9 @@ use std::{
 
 use bench_storage::{
     engine::{
-        aio::AioReads,
+        aio::AioWork,
+        aio_reads::AioReads,
+        aio_writes::AioWrites,
         blocking::{BlockingReads, ReadCall},
         blocking_writes::{BlockingWrites, Call},
         drives::Enter,
@@ -128,7 +130,8 @@ fn reading_allocates_nothing() {
         assert_eq!(allocations_of(&mut blocking, &trial, 1_000), 0);
         blocking.finish().expect("intact");
 
-        if let Ok(mut aio) = AioReads::new(&source, &place, 1) {
+        let reads = AioReads::new(&source, &place, 1).expect("memory");
+        if let Ok(mut aio) = AioWork::new(load, reads) {
             assert_eq!(allocations_of(&mut aio, &trial, 1_000), 0);
             aio.finish().expect("intact");
         } else {
@@ -266,6 +269,13 @@ fn reading_among_writes_allocates_nothing() {
     let evidence = work.finish().expect("intact");
     assert!(evidence.verified_ops > 600, "{evidence:?}");
     assert!(evidence.calls.is_some_and(|calls| calls.made == calls.ops));
+    let ops = AioWrites::new(&sink, &place).expect("memory");
+    if let Ok(mut work) = AioWork::new(sink.load(), ops) {
+        assert_eq!(allocations_of(&mut work, &trial, 1_000), 0);
+        work.finish().expect("intact");
+    } else {
+        skip("no Linux AIO");
+    }
     let all = Registered { ring: true, file: true, buffers: true };
     let Ok(mut ring) = Setup::SingleIssuer.build(32) else {
         skip("no ring");

@@ -10,8 +10,10 @@ use std::{collections::BTreeMap, process::Command};
 
 use bench_storage::{
     engine::{
-        aio::AioReads,
+        aio::AioWork,
         aio_calls::Context as AioContext,
+        aio_reads::AioReads,
+        aio_writes::AioWrites,
         blocking::{BlockingReads, ReadCall},
         blocking_writes::{BlockingWrites, Call},
         drives::Enter,
@@ -142,9 +144,22 @@ fn ring_rounds(setup: Setup, registered: Registered, depth: u32, count: u32) {
 
 fn inner_aio(count: u32) {
     with_source(32, Source::open, |source, place, trial| {
-        let mut work = AioReads::new(source, place, 1).expect("a context");
+        let reads = AioReads::new(source, place, 1).expect("memory");
+        let mut work = AioWork::new(source.load(), reads).expect("a context");
         rounds(&mut work, trial.spec.clock, count);
         expect_counted(work, count, 2);
+    });
+}
+
+/// Nothing is read back here: that takes more calls the more was written.
+fn inner_aio_mixed(count: u32) {
+    let key = "storage/mixed-4k depth=32 op_bytes=4096 pattern=random \
+               read_percent=70";
+    with_trial(key, |place, trial| {
+        let sink = Sink::by_pattern(trial).expect("our own file");
+        let ops = AioWrites::new(&sink, place).expect("memory");
+        let mut work = AioWork::new(sink.load(), ops).expect("a context");
+        rounds(&mut work, trial.spec.clock, count);
     });
 }
 
@@ -220,6 +235,8 @@ inner! {
     single_long: inner_single(LONG);
     aio_short: inner_aio(SHORT);
     aio_long: inner_aio(LONG);
+    aio_mixed_short: inner_aio_mixed(SHORT);
+    aio_mixed_long: inner_aio_mixed(LONG);
     mapped_short: inner_mapped(SHORT);
     mapped_long: inner_mapped(LONG);
     nops_short: inner_nops(SHORT);
@@ -370,6 +387,7 @@ fn a_round_of_aio_is_a_submit_and_a_wait() {
     }
     if real_directory().is_some() {
         expect_only("aio", &["io_getevents", "io_submit"]);
+        expect_only("aio_mixed", &["io_getevents", "io_submit"]);
     }
 }
 

@@ -6,6 +6,8 @@ mod support;
 use bench_storage::{
     SUITE,
     engine::{
+        aio::AioWork,
+        aio_writes::AioWrites,
         blocking_writes::{BlockingWrites, Call},
         drives::Enter,
         ring::Setup,
@@ -219,6 +221,21 @@ fn damage_shows_in_the_next_blocking_read() {
     let sink = Sink::by_pattern(&trial).expect("writable");
     let work = BlockingWrites::new(&sink, Call::WriteOnly, &place);
     let work = work.expect("memory");
+    expect_zeroes(until_wrong(work, &trial, || wipe(&sink)));
+}
+
+#[test]
+fn damage_shows_in_the_next_read_of_aio() {
+    let _alone = alone();
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let (trial, place) = one_thread(session.as_ref());
+    let sink = Sink::by_pattern(&trial).expect("writable");
+    let ops = AioWrites::new(&sink, &place).expect("memory");
+    let Ok(work) = AioWork::new(sink.load(), ops) else {
+        skip("no Linux AIO");
+        return;
+    };
     expect_zeroes(until_wrong(work, &trial, || wipe(&sink)));
 }
 

@@ -1,45 +1,71 @@
-//! Reads through Linux's older asynchronous I/O: one call submits what is
-//! free, another waits.
+//! Ops through Linux's older asynchronous I/O: one call submits what is free,
+//! another waits.
 //!
 //! Slots and stamps work as in `rounds`; what differs is that the kernel
 //! copies requests from a list of pointers and events into an array.
 
-use std::{io, os::fd::AsRawFd};
+use std::{fmt, io};
 
 use harness::{
-    load::closed::{Place, Work},
-    machine::Buffer,
+    load::closed::Work,
     measure::{
         recorder::Recorder,
         trial::{Calls, Evidence, TrialError},
     },
 };
 
-use super::aio_calls::{Context, Event, Request, Requests};
-use crate::{
-    contents::BLOCK_BYTES,
-    source::{Reads, Source},
-};
+use super::aio_calls::{Command, Context, Event, Request};
+use crate::load::Load;
 
-const READ: &str = "IOCB_CMD_PREAD";
+/// The ops that a context carries.
+///
+/// # Safety
+/// A request from `next` and what it points to are owned by the implementor,
+/// stay in place until the implementor is dropped, and are neither read nor
+/// written by anybody but the kernel until the op has completed.
+pub unsafe trait Ops: fmt::Debug {
+    /// The request of the next op in this slot; its `data` is the slot.
+    fn next(&mut self, slot: usize) -> *mut Request;
+
+    /// Checks a completed op.
+    ///
+    /// # Errors
+    /// It failed, fell short, or brought what it should not.
+    fn completed(&mut self, slot: usize, result: i64)
+    -> Result<(), TrialError>;
+
+    /// Whether the latencies of some ops are kept apart.
+    fn keeps_apart(&self) -> bool {
+        false
+    }
+
+    /// Whether that of the op in this slot is, also as it completes.
+    #[inline(always)]
+    fn is_apart(&self, _slot: usize) -> bool {
+        false
+    }
+
+    /// Does the checks that remain when nothing is in flight any more.
+    ///
+    /// # Errors
+    /// What they found.
+    fn finish(&mut self) -> Result<Evidence, TrialError>;
+}
 
 /// A stamp that no slot in flight has.
 const FREE: u64 = 0;
 
-/// Reads of one thread; slot *i* reads into the *i*-th part of one buffer.
+/// A context at work, of one thread.
 #[derive(Debug)]
-pub struct AioReads<'a> {
+pub struct AioWork<O: Ops> {
     // First, so that it is dropped first: that waits for what is in flight,
-    // and until then the kernel may write to the buffer.
+    // and until then the kernel may use what the ops own.
     context: Context,
-    buffer: Buffer,
-    reads: Reads<'a>,
-    op_bytes: usize,
-    requests: Requests,
-    offsets: Box<[u64]>,
+    ops: O,
+    /// When each slot's op was submitted, or `FREE`.
     submitted_ns: Box<[u64]>,
     free: Vec<usize>,
-    /// Reads per submission at most.
+    /// Ops per submission at most.
     batch: usize,
     /// Slots filled and not yet taken by the kernel, as it wants to be told.
     queue: Vec<*mut Request>,
@@ -49,40 +75,19 @@ pub struct AioReads<'a> {
     calls: Calls,
 }
 
-impl<'a> AioReads<'a> {
-    /// The reads of the thread at `place`, one of `streams`.
+impl<O: Ops> AioWork<O> {
+    /// Nothing is submitted yet. The ops are those of a thread with this load.
     ///
     /// # Errors
-    /// No memory, no context, or the target is too small.
-    pub fn new(
-        source: &'a Source,
-        place: &Place,
-        streams: usize,
-    ) -> Result<Self, TrialError> {
-        let reads = source.reads(place, streams)?;
-        let (op_bytes, depth) = (reads.op_bytes(), source.load().depth);
-        let batch = source.load().batch;
-        let buffer =
-            Buffer::new(op_bytes * depth, BLOCK_BYTES, place.numa_node)
-                .map_err(|error| TrialError::setup(error.to_string()))?;
+    /// No context.
+    pub fn new(load: Load, ops: O) -> Result<Self, TrialError> {
+        let Load { depth, batch, .. } = load;
         let context = Context::new(depth).map_err(|error| {
-            TrialError::setup(format!("io_setup for {depth} reads: {error}"))
+            TrialError::setup(format!("io_setup for {depth} ops: {error}"))
         })?;
-        let fd = source.file(place.thread).as_raw_fd();
-        let start = buffer.as_non_null().as_ptr();
-        let requests = (0..depth)
-            .map(|slot| {
-                let part = start.wrapping_add(slot * op_bytes);
-                Request::read(slot as u64, fd, part, op_bytes)
-            })
-            .collect();
         Ok(Self {
             context,
-            buffer,
-            reads,
-            op_bytes,
-            requests,
-            offsets: vec![0; depth].into_boxed_slice(),
+            ops,
             submitted_ns: vec![FREE; depth].into_boxed_slice(),
             free: (0..depth).rev().collect(),
             batch,
@@ -95,7 +100,7 @@ impl<'a> AioReads<'a> {
 
     #[inline(always)]
     fn in_flight(&self) -> usize {
-        self.requests.len() - self.free.len() - self.queue.len()
+        self.submitted_ns.len() - self.free.len() - self.queue.len()
     }
 
     #[inline(always)]
@@ -103,9 +108,7 @@ impl<'a> AioReads<'a> {
         while self.queue.len() < self.batch {
             let Some(slot) = self.free.pop() else { break };
             self.submitted_ns[slot] = now_ns;
-            let offset = self.reads.next_offset();
-            self.offsets[slot] = offset;
-            self.queue.push(self.requests.at_offset(slot, offset));
+            self.queue.push(self.ops.next(slot));
             self.calls.ops += 1;
         }
     }
@@ -117,9 +120,9 @@ impl<'a> AioReads<'a> {
             return Ok(());
         }
         self.calls.made += 1;
-        // SAFETY: each pointer is to a slot's own request, which points to the
-        // slot's own part of the buffer; `completed` looks at that only after
-        // the event, and both stay until the context is gone.
+        // SAFETY: by the contract of `Ops` the requests and what they point to
+        // are the kernel's alone until their ops have completed, and stay in
+        // place while the ops live; the context goes before them, and waits.
         match unsafe { self.context.submit(&self.queue) } {
             Ok(taken) => {
                 self.queue.drain(..taken);
@@ -159,14 +162,15 @@ impl<'a> AioReads<'a> {
     }
 
     /// Checks the first `came` events; `record` gets each run of those that
-    /// were submitted together: their stamp and their number.
+    /// were submitted together: their stamp, whether they are kept apart, and
+    /// their number.
     #[inline(always)]
     fn reap(
         &mut self,
         came: usize,
-        mut record: impl FnMut(u64, u64),
+        mut record: impl FnMut((u64, bool), u64),
     ) -> Result<(), TrialError> {
-        let (mut run_ns, mut run) = (FREE, 0);
+        let (mut run_of, mut run) = ((FREE, false), 0);
         for place in 0..came {
             let Event { data, result, .. } = self.events[place];
             let slot = usize::try_from(data).unwrap_or(usize::MAX);
@@ -175,45 +179,24 @@ impl<'a> AioReads<'a> {
                 _ => return Err(unknown(data)),
             };
             self.free.push(slot);
-            self.completed(slot, result)?;
-            if submitted_ns != run_ns {
+            self.ops.completed(slot, result)?;
+            let of = (submitted_ns, self.ops.is_apart(slot));
+            if of != run_of {
                 if run > 0 {
-                    record(run_ns, run);
+                    record(run_of, run);
                 }
-                (run_ns, run) = (submitted_ns, 0);
+                (run_of, run) = (of, 0);
             }
             run += 1;
         }
         if run > 0 {
-            record(run_ns, run);
+            record(run_of, run);
         }
         Ok(())
     }
-
-    #[inline(always)]
-    fn completed(
-        &mut self,
-        slot: usize,
-        result: i64,
-    ) -> Result<(), TrialError> {
-        let offset = self.offsets[slot];
-        if usize::try_from(result) != Ok(self.op_bytes) {
-            return Err(failed(result, offset, self.op_bytes));
-        }
-        // SAFETY: slot is below the depth (`offsets` was indexed by it), so
-        // the part lies in the buffer; its op has completed and no other op
-        // uses it, so that nobody writes there while the slice lives.
-        let data = unsafe {
-            std::slice::from_raw_parts(
-                self.buffer.as_non_null().as_ptr().add(slot * self.op_bytes),
-                self.op_bytes,
-            )
-        };
-        self.reads.check(offset, data)
-    }
 }
 
-impl Work for AioReads<'_> {
+impl<O: Ops> Work for AioWork<O> {
     #[inline]
     fn round(&mut self, recorder: &mut Recorder) -> Result<(), TrialError> {
         let submitted_ns = recorder.stamp_ns();
@@ -224,10 +207,14 @@ impl Work for AioReads<'_> {
         let completed_ns = recorder.stamp_ns();
         let looked_ns = std::mem::replace(&mut self.looked_ns, completed_ns);
         let mut shared_ns = 0;
-        self.reap(came, |run_ns, run| {
+        self.reap(came, |(run_ns, apart), run| {
             let latency_ns = completed_ns - run_ns;
             shared_ns += run * latency_ns.min(completed_ns - looked_ns);
-            recorder.complete(run, latency_ns);
+            if apart {
+                recorder.complete_apart(run, latency_ns);
+            } else {
+                recorder.complete(run, latency_ns);
+            }
         })?;
         // One that was waited for was seen as it came.
         if came > 1 || want == 0 {
@@ -236,26 +223,37 @@ impl Work for AioReads<'_> {
         Ok(())
     }
 
+    fn keeps_apart(&self) -> bool {
+        self.ops.keeps_apart()
+    }
+
     fn finish(mut self) -> Result<Evidence, TrialError> {
         while self.in_flight() + self.queue.len() > 0 {
             self.submit()?;
             let came = self.wait(1)?;
             self.reap(came, |_, _| {})?;
         }
-        let mut evidence = self.reads.finish()?;
+        let mut evidence = self.ops.finish()?;
         evidence.calls = Some(self.calls);
         Ok(evidence)
     }
 }
 
+/// What an event says of an op that did not move all of its bytes.
 #[cold]
-fn failed(result: i64, offset: u64, bytes: usize) -> TrialError {
+pub(super) fn failed(
+    command: Command,
+    result: i64,
+    offset: u64,
+    bytes: usize,
+) -> TrialError {
+    let name = command.name();
     if let Ok(errno) = i32::try_from(result.saturating_neg())
         && errno > 0
     {
-        return TrialError::op(READ, errno, offset, bytes as u64);
+        return TrialError::op(name, errno, offset, bytes as u64);
     }
-    let short = format!("{READ} (short: {result} of {bytes} bytes)");
+    let short = format!("{name} (short: {result} of {bytes} bytes)");
     TrialError::op(&short, 0, offset, bytes as u64)
 }
 

@@ -39,15 +39,40 @@ pub struct Request {
 
 const _: () = assert!(size_of::<Request>() == 64);
 
-const IOCB_CMD_PREAD: u16 = 0;
+/// What a request asks for: `lio_opcode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Command {
+    /// Bytes of the file into the buffer.
+    Read = 0,
+    /// Bytes of the buffer into the file.
+    Write = 1,
+}
+
+impl Command {
+    /// What linux/aio_abi.h calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "IOCB_CMD_PREAD",
+            Self::Write => "IOCB_CMD_PWRITE",
+        }
+    }
+}
 
 impl Request {
-    /// A read of `bytes` into `buffer`; `data` comes back in its event.
-    pub fn read(data: u64, fd: i32, buffer: *mut u8, bytes: usize) -> Self {
+    /// Moves `bytes` between the file and `buffer`; `data` comes back in its
+    /// event.
+    pub fn new(
+        command: Command,
+        data: u64,
+        fd: i32,
+        buffer: *mut u8,
+        bytes: usize,
+    ) -> Self {
         Self {
             data,
             key_and_flags: 0,
-            opcode: IOCB_CMD_PREAD,
+            opcode: command as u16,
             priority: 0,
             fd: fd.unsigned_abs(),
             buffer: buffer.expose_provenance() as u64,
@@ -78,15 +103,16 @@ impl Requests {
         self.0.is_empty()
     }
 
-    /// Sets where a slot's request reads, and gives it as `submit` wants it.
+    /// Sets where a request reads or writes that is not in flight, and gives
+    /// it as `submit` wants it.
     ///
     /// # Panics
-    /// There is no such slot.
+    /// There is no such request.
     #[inline(always)]
-    pub fn at_offset(&mut self, slot: usize, offset: u64) -> *mut Request {
-        assert!(slot < self.len(), "a slot that there is");
+    pub fn at_offset(&mut self, index: usize, offset: u64) -> *mut Request {
+        assert!(index < self.len(), "a request that there is");
         // SAFETY: below their number, so within the allocation.
-        let request = unsafe { self.0.cast::<Request>().as_ptr().add(slot) };
+        let request = unsafe { self.0.cast::<Request>().as_ptr().add(index) };
         // SAFETY: live and aligned, as all are until the end; the kernel has
         // copied what it was given, and writes to none that is free.
         unsafe { (&raw mut (*request).offset).write(offset.cast_signed()) };

@@ -6,6 +6,8 @@
 
 pub mod aio;
 pub mod aio_calls;
+pub mod aio_reads;
+pub mod aio_writes;
 pub mod blocking;
 pub mod blocking_writes;
 pub mod cold;
@@ -23,6 +25,7 @@ pub mod rounds;
 mod sigbus;
 mod sizes;
 pub mod slots;
+pub mod write_slots;
 
 pub use harness::uring as ring;
 

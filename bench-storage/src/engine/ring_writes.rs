@@ -6,7 +6,6 @@ use std::{fs::File, os::fd::AsRawFd};
 
 use harness::{
     load::closed::Place,
-    machine::Buffer,
     measure::trial::{Evidence, TrialError},
 };
 use io_uring::{
@@ -16,12 +15,12 @@ use io_uring::{
 };
 
 use super::{
-    blocking_writes::finish,
     ring::{Ring, Small},
     ring_reads::{self, INDEX, Registered, register, set_offset},
     rounds::{Requests, user_data},
+    write_slots::{Drawn, WriteSlots},
 };
-use crate::{contents::BLOCK_BYTES, sink::Sink, written::Writes};
+use crate::sink::Sink;
 
 /// Which write: the first entry of an op.
 const WRITE: usize = 0;
@@ -32,18 +31,12 @@ const WRITE: usize = 0;
 /// when the write has succeeded.
 #[derive(Debug)]
 pub struct RingWrites<'a, const ENTRIES: usize> {
-    sink: &'a Sink,
+    slots: WriteSlots<'a>,
     file: File,
     registered: Registered,
-    op_bytes: usize,
-    writers: Box<[Writes]>,
     entries: Box<[[Entry; ENTRIES]]>,
     /// The read of each slot; none where the experiment has no reads.
     reads: Box<[[Entry; ENTRIES]]>,
-    /// Whether the op in each slot is a read.
-    is_read: Box<[bool]>,
-    /// What slots write, and behind it what they read.
-    buffer: Buffer,
 }
 
 /// An op on its own.
@@ -85,20 +78,16 @@ impl<'a> LoneWrites<'a> {
     ) -> Result<Self, TrialError> {
         let mut ops =
             Self::with(ring, registered, sink, place, |w| [w.lone(0)])?;
-        if sink.load().read_percent > 0 {
-            ops.reads = ops.read_entries()?;
-        }
+        ops.reads = ops.read_entries()?;
         Ok(ops)
     }
 
     fn read_entries(&self) -> Result<Box<[[Entry; 1]]>, TrialError> {
         let file = self.file.as_raw_fd();
-        let (slots, op_bytes) = (self.writers.len(), self.op_bytes);
-        let start = self.buffer.as_non_null().as_ptr();
-        (0_u64..)
-            .zip(slots..2 * slots)
-            .map(|(slot, part)| {
-                let address = start.wrapping_add(part * op_bytes);
+        let op_bytes = self.slots.op_bytes();
+        self.slots
+            .read_parts()
+            .map(|(slot, address)| {
                 ring_reads::template(
                     self.registered,
                     file,
@@ -177,61 +166,34 @@ impl<'a, const ENTRIES: usize> RingWrites<'a, ENTRIES> {
         place: &Place,
         entries_of: impl Fn(Template) -> [Entry; ENTRIES],
     ) -> Result<Self, TrialError> {
-        let load = sink.load();
-        let (slots, op_bytes) = (load.depth, load.op_bytes);
+        let slots = WriteSlots::new(sink, place)?;
+        let op_bytes = slots.op_bytes();
         let bytes = u32::try_from(op_bytes).map_err(|_| {
             TrialError::setup(format!("an op of {op_bytes} bytes is too long"))
         })?;
-        let writers = (0..slots)
-            .map(|slot| sink.writes(place, place.thread * slots + slot))
-            .collect::<Result<Box<[_]>, _>>()?;
-        let directions = if load.read_percent > 0 { 2 } else { 1 };
-        let mut buffer = Buffer::new(
-            op_bytes * slots * directions,
-            BLOCK_BYTES,
-            place.numa_node,
-        )
-        .map_err(|error| TrialError::setup(error.to_string()))?;
-        for (writes, op) in
-            writers.iter().zip(buffer.chunks_exact_mut(op_bytes))
-        {
-            writes.fill(op);
-        }
         let file = sink.open(0)?;
-        let region = (buffer.as_non_null(), buffer.len());
-        register(ring, registered, file.as_raw_fd(), region)?;
-        let start = buffer.as_non_null().as_ptr();
-        let entries = (0_u64..)
-            .zip(0..slots)
-            .map(|(number, slot)| {
+        register(ring, registered, file.as_raw_fd(), slots.region())?;
+        let entries = slots
+            .parts()
+            .map(|(slot, address)| {
                 entries_of(Template {
                     registered,
                     file: file.as_raw_fd(),
-                    slot: number,
-                    address: start.wrapping_add(slot * op_bytes),
+                    slot,
+                    address,
                     bytes,
                 })
             })
             .collect();
-        Ok(Self {
-            sink,
-            file,
-            registered,
-            op_bytes,
-            writers,
-            entries,
-            reads: Box::default(),
-            is_read: vec![false; slots].into_boxed_slice(),
-            buffer,
-        })
+        Ok(Self { slots, file, registered, entries, reads: Box::default() })
     }
 }
 
-// SAFETY: each slot's write points to that slot's own part of `buffer`, and
-// its read to another one of its own; all of it is freed with the value.
-// `next` changes the slot's part only when the slot is free, so that nothing
-// of it is in flight, and `completed` looks at what was read only after its
-// op. An fsync points to nothing.
+// SAFETY: each slot's write points to that slot's own part of the buffer of
+// `slots`, and its read to another one of its own; all of it is freed with the
+// value. `begin` changes the slot's part only when the slot is free, so that
+// nothing of it is in flight, and `check` looks at what was read only after
+// its op. An fsync points to nothing.
 unsafe impl<const ENTRIES: usize> Requests for RingWrites<'_, ENTRIES> {
     type Sizes = Small;
 
@@ -241,25 +203,12 @@ unsafe impl<const ENTRIES: usize> Requests for RingWrites<'_, ENTRIES> {
 
     #[inline(always)]
     fn next(&mut self, slot: usize) -> &[Entry] {
-        let writes = &mut self.writers[slot];
-        let is_read = writes.draw();
-        self.is_read[slot] = is_read;
-        let entries = if is_read {
-            &mut self.reads[slot]
-        } else {
-            // SAFETY: slot is below the depth (`writers` was indexed by it),
-            // so the part lies in the buffer; the slot is free, so that
-            // neither the kernel nor anybody else uses the part while this is
-            // borrowed.
-            let op = unsafe {
-                let start = self.buffer.as_non_null().as_ptr();
-                let part = start.add(slot * self.op_bytes);
-                std::slice::from_raw_parts_mut(part, self.op_bytes)
-            };
-            writes.stamp_next(op);
-            &mut self.entries[slot]
+        let Drawn { is_read, offset } = self.slots.begin(slot);
+        let entries = match is_read {
+            true => &mut self.reads[slot],
+            false => &mut self.entries[slot],
         };
-        set_offset(&mut entries[WRITE], writes.offset());
+        set_offset(&mut entries[WRITE], offset);
         entries
     }
 
@@ -271,23 +220,11 @@ unsafe impl<const ENTRIES: usize> Requests for RingWrites<'_, ENTRIES> {
         result: i32,
     ) -> Result<(), TrialError> {
         // An fsync has no length to come back with.
-        let expected = if entry == WRITE { self.op_bytes } else { 0 };
+        let expected = if entry == WRITE { self.slots.op_bytes() } else { 0 };
         if usize::try_from(result) != Ok(expected) {
             return Err(self.failed(slot, entry, result));
         }
-        if !self.is_read[slot] {
-            return Ok(());
-        }
-        let part = self.writers.len() + slot;
-        // SAFETY: there are as many parts behind those that are written, since
-        // the op is a read; it has completed and no other op uses its part, so
-        // that nobody writes there while the slice lives.
-        let found = unsafe {
-            let start = self.buffer.as_non_null().as_ptr();
-            let part = start.add(part * self.op_bytes);
-            std::slice::from_raw_parts(part, self.op_bytes)
-        };
-        self.writers[slot].check_read(found)
+        self.slots.check(slot)
     }
 
     fn keeps_apart(&self) -> bool {
@@ -296,11 +233,11 @@ unsafe impl<const ENTRIES: usize> Requests for RingWrites<'_, ENTRIES> {
 
     #[inline(always)]
     fn is_apart(&self, slot: usize) -> bool {
-        self.is_read[slot]
+        self.slots.is_read(slot)
     }
 
     fn finish(&mut self) -> Result<Evidence, TrialError> {
-        let mut evidence = finish(self.sink, &self.file, &self.writers)?;
+        let mut evidence = self.slots.finish(&self.file)?;
         self.registered.prove(&mut evidence);
         Ok(evidence)
     }
@@ -310,16 +247,16 @@ impl<const ENTRIES: usize> RingWrites<'_, ENTRIES> {
     #[cold]
     fn failed(&self, slot: usize, entry: usize, result: i32) -> TrialError {
         let fixed = self.registered.buffers;
-        let opcode = match (entry, self.is_read[slot]) {
+        // The slot's last op is the one in question.
+        let Drawn { is_read, offset } = self.slots.drawn(slot);
+        let opcode = match (entry, is_read) {
             (WRITE, true) if fixed => "IORING_OP_READ_FIXED",
             (WRITE, true) => "IORING_OP_READ",
             (WRITE, false) if fixed => "IORING_OP_WRITE_FIXED",
             (WRITE, false) => Self::OPCODE,
             _ => "IORING_OP_FSYNC",
         };
-        // The slot's last op is the one in question.
-        let offset = self.writers[slot].offset();
-        let bytes = self.op_bytes as u64;
+        let bytes = self.slots.op_bytes() as u64;
         if result < 0 {
             let errno = result.saturating_neg();
             return TrialError::op(opcode, errno, offset, bytes);

@@ -72,29 +72,32 @@ pub fn uncached(request: &ProbeRequest<'_>) -> Availability {
     }
 }
 
-/// As many reads as any experiment has in flight.
+/// As many ops as any experiment has in flight on one CPU.
 const DEEPEST: usize = 256;
 
-/// Linux AIO with room for the experiment's reads.
+/// Linux AIO with room for all of the experiment's ops, which the target takes.
 pub fn aio(request: &ProbeRequest<'_>) -> Availability {
+    if let Some(lack) = whole_sectors(request) {
+        return lack;
+    }
     // The kernel takes tens of milliseconds to take a context down: one that
     // has room for more answers for all.
     let has_room = request.in_common(|_| aio_at(DEEPEST));
-    let depth = load_of(request).map_or(1, |load| load.depth);
+    let in_flight = load_of(request).map_or(1, |load| load.in_flight());
     match has_room {
-        Availability::Available if depth <= DEEPEST => has_room,
-        _ => aio_at(depth),
+        Availability::Available if in_flight <= DEEPEST => has_room,
+        _ => aio_at(in_flight),
     }
 }
 
-fn aio_at(depth: usize) -> Availability {
-    match Context::new(depth) {
+fn aio_at(ops: usize) -> Availability {
+    match Context::new(ops) {
         Ok(_) => Availability::Available,
-        Err(error) => explain_aio(depth, &error),
+        Err(error) => explain_aio(ops, &error),
     }
 }
 
-fn explain_aio(depth: usize, error: &io::Error) -> Availability {
+fn explain_aio(ops: usize, error: &io::Error) -> Availability {
     let remedy = match error.raw_os_error() {
         Some(libc::EAGAIN) => {
             "as root: raise `sysctl fs.aio-max-nr`; fs.aio-nr shows what is \
@@ -106,7 +109,7 @@ fn explain_aio(depth: usize, error: &io::Error) -> Availability {
         }
         _ => "in a container a seccomp profile that allows io_setup",
     };
-    let reason = format!("io_setup for {depth} reads: {error}");
+    let reason = format!("io_setup for {ops} ops: {error}");
     Availability::unavailable(reason, remedy)
 }
 
@@ -165,7 +168,7 @@ mod tests {
             else {
                 panic!("errno {errno} is a lack");
             };
-            assert!(reason.contains("32 reads"), "{reason}");
+            assert!(reason.contains("32 ops"), "{reason}");
             assert!(remedy.contains(step), "{remedy}");
         }
     }
