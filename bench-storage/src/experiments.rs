@@ -1,6 +1,8 @@
-//! The questions of this suite; in `moving` those about data that only passes
-//! through, in `upkeep` those about dropping and flushing.
+//! The questions of this suite; in `ladder` the one that takes every way to
+//! read, in `moving` those about data that only passes through, in `upkeep`
+//! those about dropping and flushing.
 
+mod ladder;
 mod moving;
 mod upkeep;
 
@@ -17,34 +19,22 @@ use crate::{
         BATCH, CPUS, DEPTH, O_DIRECT, OP_BYTES, PATTERN, PER, READ_PERCENT,
     },
     variants::{
-        aio::{AIO, AIO_WRITES},
+        aio::AIO_WRITES,
         flushing::{FDATASYNC, FDATASYNC_POOL},
-        mmap::MMAP,
-        mmap_populate::MMAP_POPULATE,
         nop::{NOP, NOP_BARE, NOP_RECORDED},
         o_dsync::O_DSYNC,
         pread::PREAD,
-        pread_buffered::PREAD_BUFFERED,
         pread_pool::PREAD_POOL,
-        preadv2_hipri::PREADV2_HIPRI,
         pwrite::{PREAD_PWRITE_POOL, PWRITE, PWRITE_POOL},
         pwrite_fdatasync::PWRITE_FDATASYNC,
         rwf_dsync::RWF_DSYNC,
-        uncached::UNCACHED,
         unsynced::{PWRITE_UNSYNCED, URING_UNSYNCED},
         uring::URING,
-        uring_buffers::URING_BUFFERS,
         uring_dsync::URING_DSYNC,
-        uring_files::URING_FILES,
         uring_fixed::URING_FIXED,
         uring_fsync::URING_FSYNC,
-        uring_hybrid::URING_HYBRID,
         uring_iopoll::URING_IOPOLL,
-        uring_passthru::URING_PASSTHRU,
         uring_passthru_buffers::URING_PASSTHRU_BUFFERS,
-        uring_passthru_iopoll::URING_PASSTHRU_IOPOLL,
-        uring_passthru_mixed::URING_PASSTHRU_MIXED,
-        uring_ring::URING_RING,
         uring_sqpoll::URING_SQPOLL,
         uring_writes::{
             URING_FIXED_WRITES, URING_IOPOLL_WRITES, URING_PASSTHRU_WRITES,
@@ -60,7 +50,6 @@ const RANDWRITE: &str = "storage/randwrite-4k";
 const SEQWRITE: &str = "storage/seqwrite-128k";
 const MIXED: &str = "storage/mixed-4k";
 const DURABLE_WRITE: &str = "storage/durable-write-4k";
-const LADDER: &str = "storage/ladder";
 const NOP_RATE: &str = "storage/nop";
 
 /// The same at other op sizes, as points of a sweep.
@@ -122,8 +111,8 @@ pub fn all() -> Vec<Experiment> {
         direct_write(16, &["group"]),
         moving::to_file(),
         moving::to_socket(),
-        ladder(1, PREAD),
-        ladder(32, PREAD_POOL),
+        ladder::ladder(1, PREAD),
+        ladder::ladder(32, PREAD_POOL),
         upkeep::flush(1, FDATASYNC, &["full"]),
         nop_rate(),
     ];
@@ -407,61 +396,6 @@ fn durable_write(
         latency_kind: LatencyKind::Service,
         steps: &[],
         variants,
-    }
-}
-
-/// What each rung of the ladder adds one step to. The first ways of each kind
-/// stand for themselves and are compared with the baseline alone.
-const LADDER_STEPS: [(&str, &str); 13] = [
-    (UNCACHED.id, PREAD_BUFFERED.id),
-    (MMAP_POPULATE.id, MMAP.id),
-    (URING_RING.id, URING.id),
-    (URING_FILES.id, URING_RING.id),
-    (URING_BUFFERS.id, URING_FILES.id),
-    (URING_FIXED.id, URING_BUFFERS.id),
-    (URING_IOPOLL.id, URING_FIXED.id),
-    (URING_HYBRID.id, URING_IOPOLL.id),
-    (URING_PASSTHRU.id, URING_FILES.id),
-    (URING_PASSTHRU_BUFFERS.id, URING_PASSTHRU.id),
-    (URING_PASSTHRU_IOPOLL.id, URING_PASSTHRU_BUFFERS.id),
-    (URING_PASSTHRU_MIXED.id, URING_PASSTHRU_BUFFERS.id),
-    (URING_SQPOLL.id, URING_BUFFERS.id),
-];
-
-/// Every way to read at one setting. Each ring variant adds one step to the
-/// one above it, with three branches: passthrough begins again at registered
-/// files, its mixed ring at its buffers, and the last one at `uring-buffers`.
-fn ladder(depth: u64, baseline: Variant) -> Experiment {
-    Experiment {
-        id: LADDER,
-        about: "what each step of the kernel's reading interfaces brings",
-        params: moves(4096, depth, Pattern::Random),
-        tags: &["ladder"],
-        cpus: CpuNeed::UpTo(2),
-        latency_kind: LatencyKind::Service,
-        steps: &LADDER_STEPS,
-        variants: vec![
-            baseline,
-            PREADV2_HIPRI,
-            PREAD_BUFFERED,
-            UNCACHED,
-            MMAP,
-            MMAP_POPULATE,
-            AIO,
-            URING,
-            URING_RING,
-            URING_FILES,
-            URING_BUFFERS,
-            URING_FIXED,
-            URING_IOPOLL,
-            URING_HYBRID,
-            URING_PASSTHRU,
-            URING_PASSTHRU_BUFFERS,
-            URING_PASSTHRU_IOPOLL,
-            URING_PASSTHRU_MIXED,
-            URING_SQPOLL,
-            NOP,
-        ],
     }
 }
 

@@ -52,8 +52,11 @@ fn check(
     );
     assert_eq!(outcome.thread_ops.len(), outcome.shape.threads, "{what}");
     let recorded = outcome.latencies.len();
-    let timed = outcome.shape.sampled_every > 0;
-    assert_eq!(recorded, if timed { ops } else { 0 }, "{what}");
+    let expected = match outcome.shape.sampled_every {
+        0 => 0,
+        every => ops / every,
+    };
+    assert_eq!(recorded, expected, "{what}");
     let calls = outcome.evidence.calls.expect("counted");
     assert!(calls.ops >= ops, "{what}");
     let per_op = calls.made as f64 / calls.ops as f64;
@@ -61,7 +64,9 @@ fn check(
     let batches = 1.0 / outcome.shape.batch as f64;
     let (least, most) = match variant.id {
         "mmap" => (0.0, 0.01),
-        "aio" => (batches, 2.1),
+        "aio" => (2.0 * batches, 2.1),
+        "syscall-pair" => (2.0 * batches, 2.0 * batches),
+        "empty-syscall" => (1.0, 1.0),
         "uring-sqpoll" => (0.0, 1.1),
         id if id.starts_with("pread") => (1.0, 1.1),
         "uncached" | "mmap-populate" => (1.0, 1.1),
@@ -69,7 +74,8 @@ fn check(
     };
     assert!((least..=most).contains(&per_op), "{what}: {per_op} calls per op");
     if variant.role == Role::Bound || experiment.id == "storage/nop" {
-        assert_eq!(proof(outcome, "io_wq"), Some("no"), "{what}");
+        let rings = variant.id.starts_with("nop").then_some("no");
+        assert_eq!(proof(outcome, "io_wq"), rings, "{what}");
         return;
     }
     let told = [proof(outcome, "direct"), proof(outcome, "served_by")];

@@ -3,6 +3,7 @@
 
 pub mod aio;
 mod durable;
+pub mod empty_syscall;
 pub mod flushing;
 pub mod mmap;
 pub mod mmap_populate;

@@ -2,6 +2,7 @@
 //! counts from the intended start.
 
 pub mod closed;
+pub mod empty_calls;
 pub mod open;
 pub mod peer;
 pub mod wait;
