@@ -266,7 +266,8 @@ fn what_cannot_be_known_speaks_against_writing() {
     machine
         .file("proc/self/mountinfo", "1 0 254:1 / / rw - ext4 /dev/vda1 rw\n");
     fs::remove_file(path("sys/block/sda/device/serial")).expect("remove");
-    machine.refuses("/dev/sda", "tells no model and serial");
+    machine.refuses("/dev/sda", "has no serial number of 4 or more");
+    machine.refuses("/dev/sda", "no `diskseq` (Linux 5.15), no /proc/sys/");
     fs::remove_file(path("dev/sda")).expect("remove");
     let root = Root::at(machine.0.path());
     assert!(guard::judge(&root, Path::new("/dev/sda")).is_none());
@@ -286,6 +287,42 @@ fn two_devices_with_one_word_may_not_be_written() {
         machine.file(&format!("sys/block/{disk}/device/wwid"), "eui.0");
     }
     machine.refuses("/dev/sda", "has the same word as sdb");
+}
+
+/// Which start of the machine it is, and which disk since then.
+fn sequence(machine: &Machine, disk: &str, boot: &str, number: &str) {
+    let boot_id = format!("{boot}-0a1b-4c2d-8e3f-405162738495\n");
+    machine.file("proc/sys/kernel/random/boot_id", &boot_id);
+    machine.file(&format!("sys/block/{disk}/diskseq"), number);
+}
+
+#[test]
+fn a_virtual_disk_without_model_is_written_with_a_word_of_this_boot() {
+    let machine = Machine::new();
+    machine.disk("vdb", "254:16");
+    machine.file("sys/block/vdb/serial", "\n");
+    machine.refuses("/dev/vdb", "has no model, no serial number of 4");
+    sequence(&machine, "vdb", "3fa9c1d2", "12\n");
+    let judgement = machine.judge("/dev/vdb");
+    assert_eq!(judgement.reasons, [""; 0]);
+    let word = "vdb-seq12-3fa9c1d2";
+    assert_eq!(judgement.word.as_deref(), Some(word));
+    let root = Root::at(machine.0.path());
+    let path = Path::new("/dev/vdb");
+    let allowed = guard::allow(&root, path, Some(word)).expect("its word");
+    guard::hold(&root, path, &allowed).expect("nothing has changed");
+    // Another disk of the same name, and the same after another start.
+    for (boot, number) in [("3fa9c1d2", "13\n"), ("00000001", "12\n")] {
+        sequence(&machine, "vdb", boot, number);
+        let late = guard::hold(&root, path, &allowed).expect_err("exchanged");
+        assert!(late.to_string().contains("became another device"), "{late}");
+        let error = guard::clear(&root, path, Some(word)).expect_err("kept");
+        assert!(matches!(error, Unsafe::NotAllowed { wrong: true, .. }));
+    }
+    // All else that speaks against a disk does against this one.
+    machine.mount("2 1 254:16 / /mnt rw - ext4 /dev/vdb rw");
+    machine.refuses("/dev/vdb", "is mounted at /mnt");
+    machine.refuses("/dev/vda", "has partitions: vda1");
 }
 
 /// A namespace of the drive whose model and serial number all have.

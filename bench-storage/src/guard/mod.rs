@@ -233,7 +233,7 @@ fn opened(
     }
     let word = word::of(root, device, file);
     match &word {
-        None => reasons.push(word::LACK.to_owned()),
+        None => reasons.push(word::lack(root, device)),
         Some(word) => reasons.extend(namesakes(root, device, word)),
     }
     (reasons, word)
