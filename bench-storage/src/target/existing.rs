@@ -109,16 +109,29 @@ impl Kind {
 
 fn wrong_kind(path: &Path, kind: &str) -> Refusal {
     let text = path.display();
-    let is_nvme = path
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with("ng"));
-    let remedy = if kind == "a character device" && is_nvme {
-        "name the block device of the same namespace, such as /dev/nvme0n1"
-    } else {
-        "name a regular file, a block device, or a directory to create a \
-         file in"
+    let namespace =
+        beside_generic(path).filter(|_| kind == "a character device");
+    let remedy = match namespace {
+        Some(name) => {
+            format!("name the block device of the same namespace, /dev/{name}")
+        }
+        None => "name a regular file, a block device, or a directory to \
+                 create a file in"
+            .to_owned(),
     };
     refusals::usage(format!("{text} is {kind}"), remedy)
+}
+
+/// The block device beside an NVMe namespace's character device: `nvme1n1`
+/// beside `ng1n1`.
+fn beside_generic(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?.strip_prefix("ng")?;
+    let (controller, namespace) = name.split_once('n')?;
+    let is_number = |text: &str| {
+        !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit())
+    };
+    (is_number(controller) && is_number(namespace))
+        .then(|| format!("nvme{name}"))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
@@ -220,6 +233,24 @@ fn read_once(file: &mut File, path: &Path) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_block_device_beside_a_character_device_is_named() {
+        let remedy = |path: &str| {
+            wrong_kind(Path::new(path), "a character device").remedy
+        };
+        for (path, beside) in [
+            ("/dev/ng1n1", ", /dev/nvme1n1"),
+            ("/dev/ng12n3", ", /dev/nvme12n3"),
+        ] {
+            assert!(remedy(path).ends_with(beside), "{}", remedy(path));
+        }
+        for other in ["/dev/zero", "/dev/nginx", "/dev/ng1n", "/dev/ngn1"] {
+            assert!(remedy(other).starts_with("name a regular file"));
+        }
+        let pipe = wrong_kind(Path::new("/dev/ng1n1"), "a FIFO");
+        assert!(pipe.remedy.starts_with("name a regular file"));
+    }
 
     #[test]
     fn another_file_of_the_same_name_is_not_the_same() {
