@@ -12,7 +12,8 @@ pub enum Medium {
     /// Memory: zram, brd, null_blk, or a loop device whose file is on tmpfs.
     Memory,
     /// A file system without a device (a network, an overlay) keeps it, or a
-    /// loop device's file is on one.
+    /// loop device's file is on one; or another machine or a program has what
+    /// the kernel shows as a device (nbd, rbd, ublk).
     Unknown,
 }
 
@@ -23,15 +24,23 @@ impl Medium {
         if device.is_memory_backed() {
             return Self::Memory;
         }
-        let files = device.bottom().into_iter().filter(|leaf| is_loop(leaf));
+        let bottom = device.bottom().into_iter();
         let media: Vec<Self> =
-            files.map(|leaf| Self::of_file_behind(root, leaf)).collect();
+            bottom.map(|leaf| Self::of_leaf(root, leaf)).collect();
         if media.contains(&Self::Memory) {
             Self::Memory
-        } else if media.is_empty() {
-            Self::Device
-        } else {
+        } else if media.contains(&Self::Unknown) {
             Self::Unknown
+        } else {
+            Self::Device
+        }
+    }
+
+    fn of_leaf(root: &Root, leaf: &BlockDevice) -> Self {
+        match leaf.kind {
+            BlockKind::Loop => Self::of_file_behind(root, leaf),
+            BlockKind::Network => Self::Unknown,
+            _ => Self::Device,
         }
     }
 
@@ -48,13 +57,12 @@ impl Medium {
     }
 }
 
-/// The loop device at the bottom of a target, of whose file nothing is known.
-pub fn loop_at_bottom(device: &BlockDevice) -> Option<&BlockDevice> {
-    device.bottom().into_iter().find(|leaf| is_loop(leaf))
-}
-
-fn is_loop(device: &BlockDevice) -> bool {
-    device.kind == BlockKind::Loop
+/// The device at the bottom of a target of whose medium nothing is known.
+pub fn unknown_at_bottom(device: &BlockDevice) -> Option<&BlockDevice> {
+    let unknown = |leaf: &&BlockDevice| {
+        matches!(leaf.kind, BlockKind::Loop | BlockKind::Network)
+    };
+    device.bottom().into_iter().find(unknown)
 }
 
 impl fmt::Display for Medium {
@@ -108,6 +116,15 @@ mod tests {
             (below("loop3", std::slice::from_ref(&disk)), Medium::Device),
             (device("dm-0", "dm", &[below("loop0", &[])]), Medium::Memory),
             (zram, Medium::Memory),
+            (device("nbd0", "network", &[]), Medium::Unknown),
+            (
+                device(
+                    "md0",
+                    "md",
+                    &[disk.clone(), device("rbd0", "network", &[])],
+                ),
+                Medium::Unknown,
+            ),
             (disk, Medium::Device),
         ] {
             let found = Medium::of(&root, Some(&device));

@@ -98,7 +98,7 @@ fn stacking(patient: &Patient) -> Result<Observation, Unknown> {
     }
     Ok(match device.kind {
         BlockKind::Network => Observation::warn(format!(
-            "{}, which is another machine's",
+            "{}, which is another machine's or a program's",
             device.name
         )),
         BlockKind::Other => {

@@ -13,7 +13,7 @@ mod device;
 mod route;
 
 use harness::{
-    machine::Root,
+    machine::{BlockDevice, Root, devices::BlockKind},
     measure::{
         observer::storage_written_bytes,
         trial::{Evidence, Outcome, Shape},
@@ -27,7 +27,7 @@ use crate::{
     ceiling::judge_links,
     device_counters::{Counts, Seen, counts, seen},
     extents,
-    medium::{Medium, loop_at_bottom},
+    medium::{Medium, unknown_at_bottom},
     mixed,
     sink::Sink,
     target::Target,
@@ -119,11 +119,8 @@ impl Watch {
         mixed::state_latencies(outcome);
         // Into the page cache more can go than over any link. What devices at
         // the bottom wrote is compared in `state_bytes`.
-        if let Some(device) = &target.device
-            && reaches_storage
-        {
-            let reads = sink.load().read_percent as f64 / 100.0;
-            judge_links(outcome, device, reads.max(1.0 - reads));
+        if reaches_storage {
+            judge_speed(outcome, sink);
         }
     }
 }
@@ -145,13 +142,23 @@ pub fn state_preconditioned(evidence: &mut Evidence, target: &Target) {
     }
 }
 
-/// States of writes that were passed through what there is to say: the block
+/// Degrades writes, and reads among them, that are more than the links below
+/// carry.
+fn judge_speed(outcome: &mut Outcome, sink: &Sink) {
+    if let Some(device) = &sink.target().device {
+        let reads = sink.load().read_percent as f64 / 100.0;
+        judge_links(outcome, device, reads.max(1.0 - reads));
+    }
+}
+
+/// States and judges of writes that were passed through what can be: the block
 /// layer counts nothing of them.
-pub fn state_passed_through(outcome: &mut Outcome, sink: &Sink) {
+pub fn judge_passed_through(outcome: &mut Outcome, sink: &Sink) {
     state_preconditioned(&mut outcome.evidence, sink.target());
     outcome.evidence.prove("flush", "none: not durable");
     state_cache(outcome, sink.target());
     state_extents(&mut outcome.evidence, sink);
+    judge_speed(outcome, sink);
 }
 
 /// All that the judgement depends on.
@@ -197,8 +204,8 @@ impl Case<'_> {
             .map_or(&[], |writable| &writable.mount_options)
     }
 
-    /// A device that keeps its blocks in memory, or in a file of unknown
-    /// whereabouts, makes nothing durable.
+    /// A device that keeps its blocks in memory, or nobody knows where, makes
+    /// nothing durable.
     fn judge_medium(&self, evidence: &mut Evidence) {
         let Some(device) = &self.target.device else { return };
         match self.medium {
@@ -207,13 +214,8 @@ impl Case<'_> {
                 device.name
             )),
             Medium::Unknown => {
-                let homeless = loop_at_bottom(device).unwrap_or(device);
-                evidence.degraded.push(format!(
-                    "the file behind {} lies on no known device (a network or \
-                     an overlay): whether anything is durable there cannot be \
-                     told",
-                    homeless.name
-                ));
+                let homeless = unknown_at_bottom(device).unwrap_or(device);
+                evidence.degraded.push(nobody_knows(homeless));
             }
             Medium::Device => {}
         }
@@ -228,6 +230,10 @@ impl Case<'_> {
         // asked meanwhile share the next one (block/blk-flush.c).
         let enough = per_write.map(|f| f * self.writers >= SHARE_MIN);
         let word = match (cache, enough) {
+            (Cache::Safe, _) if !self.forgetful_drives().is_empty() => {
+                evidence.degraded.push(self.untold_cache());
+                "missing"
+            }
             (Cache::Safe, _) => "not needed: write through",
             (_, Some(true)) => "device",
             (Cache::Volatile, _) if self.by_fua() => FUA,
@@ -238,6 +244,22 @@ impl Case<'_> {
             _ => "unknown",
         };
         evidence.prove("flush", word);
+    }
+
+    fn forgetful_drives(&self) -> &[String] {
+        let writable = self.target.writable.as_ref();
+        writable.map_or(&[], |writable| &writable.forgetful_drives)
+    }
+
+    /// `queue/write_cache` is what the kernel goes by, and root can set it; it
+    /// changes nothing in the drive.
+    fn untold_cache(&self) -> String {
+        format!(
+            "{} has a volatile cache that is on, as it says itself, and the \
+             kernel does not flush it, since /sys/block/X/queue/write_cache \
+             says write through: put write back there",
+            self.forgetful_drives().join(" and ")
+        )
     }
 
     /// iomap writes a block with RWF_DSYNC straight through the cache of a
@@ -283,6 +305,24 @@ impl Case<'_> {
             ));
         }
     }
+}
+
+/// Why nothing can be said of what this device keeps its blocks in.
+fn nobody_knows(device: &BlockDevice) -> String {
+    let name = &device.name;
+    let where_they_are = match device.kind {
+        BlockKind::Network => format!(
+            "another machine or a program keeps the blocks of {name} (nbd, \
+             rbd, ublk)"
+        ),
+        _ => format!(
+            "the file behind {name} lies on no known device (a network or an \
+             overlay)"
+        ),
+    };
+    format!(
+        "{where_they_are}: whether anything is durable there cannot be told"
+    )
 }
 
 /// Mount options that bear on what a durable write does.
@@ -342,213 +382,4 @@ fn state_extents(evidence: &mut Evidence, sink: &Sink) {
 }
 
 #[cfg(test)]
-mod tests {
-    use harness::machine::BlockDevice;
-    use serde_json::json;
-
-    use super::*;
-    use crate::target::{Access, Contents, Preconditioning, Writable};
-
-    fn disk(name: &str, cache: &str, fua: bool) -> BlockDevice {
-        let mut disk = device(name, "scsi", Vec::new());
-        disk.write_cache = Some(cache.to_owned());
-        disk.fua = Some(fua);
-        disk.hardware_queues = Some(1);
-        disk
-    }
-
-    fn device(
-        name: &str,
-        kind: &str,
-        built_on: Vec<BlockDevice>,
-    ) -> BlockDevice {
-        let device = json!({"name": name, "kind": kind, "built_on": built_on});
-        serde_json::from_value(device).expect("a device")
-    }
-
-    fn target(device: Option<BlockDevice>, options: &[&str]) -> Target {
-        let mount_options = options.iter().map(ToString::to_string).collect();
-        Target {
-            path: "/dev/null".into(),
-            bytes: 1 << 20,
-            contents: Contents::Foreign,
-            access: Access::Direct,
-            writable: Some(Writable { mount_options }),
-            preconditioning: Some(Preconditioning {
-                passes: 1,
-                bytes: 1 << 20,
-            }),
-            filesystem: Some("ext4".to_owned()),
-            device,
-            interrupts: Vec::new(),
-            label: "made up".to_owned(),
-        }
-    }
-
-    fn medium(target: &Target) -> Medium {
-        Medium::of(&Root::at("/nonexistent"), target.device.as_ref())
-    }
-
-    /// What is stated of 1,000 direct writes of one writer.
-    fn stated(target: &Target, means: Means, flushes: Option<f64>) -> Evidence {
-        stated_of(target, means, flushes, 1.0)
-    }
-
-    fn stated_of(
-        target: &Target,
-        means: Means,
-        flushes: Option<f64>,
-        writers: f64,
-    ) -> Evidence {
-        let case = Case {
-            target,
-            direct: true,
-            writers,
-            writes: 1_000.0,
-            bytes: 4_096_000.0,
-            means,
-            seen: Seen {
-                flushes,
-                bytes_written: Some(4_096_000.0),
-                ..Seen::default()
-            },
-            medium: medium(target),
-        };
-        let mut evidence = Evidence::default();
-        case.state(&mut evidence);
-        evidence
-    }
-
-    fn word<'a>(evidence: &'a Evidence, key: &str) -> Option<&'a str> {
-        let found = evidence.path.iter().find(|(name, _)| name == key);
-        found.map(|(_, value)| value.as_str())
-    }
-
-    #[test]
-    fn a_volatile_cache_must_be_flushed_once_per_write() {
-        let target = target(Some(disk("sda", "write back", false)), &[]);
-        for means in [Means::Sync, Means::Dsync] {
-            let good = stated(&target, means, Some(1_001.0));
-            assert_eq!(word(&good, "flush"), Some("device"));
-            assert_eq!(word(&good, "flushes_per_op"), Some("1.00"));
-            assert_eq!(good.degraded, [""; 0]);
-            let bad = stated(&target, means, Some(900.0));
-            assert_eq!(word(&bad, "flush"), Some("missing"));
-            assert!(bad.degraded[0].contains("900 times for 1000 writes"));
-        }
-    }
-
-    #[test]
-    fn a_device_written_in_part_was_not_preconditioned() {
-        let mut disk = disk("sda", "write back", false);
-        let mut told = |size_bytes, filesystem: Option<&str>, passes| {
-            disk.size_bytes = size_bytes;
-            let mut target = target(Some(disk.clone()), &[]);
-            target.filesystem = filesystem.map(str::to_owned);
-            target.preconditioning =
-                Some(Preconditioning { passes, bytes: 1 << 20 });
-            let evidence = stated(&target, Means::Sync, Some(1_001.0));
-            word(&evidence, "preconditioned").map(str::to_owned)
-        };
-        let mut is = |size, filesystem, passes, expected: &str| {
-            let told = told(size, filesystem, passes);
-            assert_eq!(told.as_deref(), Some(expected));
-        };
-        is(Some((1 << 20) + 512), None, 2, "written twice");
-        is(Some(1 << 30), None, 2, "no");
-        is(None, None, 2, "no");
-        // Of a file it is the file that counts.
-        is(Some(1 << 30), Some("ext4"), 1, "written once");
-    }
-
-    #[test]
-    fn a_group_may_share_a_flush_among_all_its_writers() {
-        let target = target(Some(disk("sda", "write back", false)), &[]);
-        let shared = stated_of(&target, Means::Sync, Some(63.0), 16.0);
-        assert_eq!(word(&shared, "flush"), Some("device"));
-        assert_eq!(shared.degraded, [""; 0]);
-        let too_few = stated_of(&target, Means::Sync, Some(50.0), 16.0);
-        assert_eq!(too_few.degraded.len(), 1);
-    }
-
-    #[test]
-    fn the_mount_option_that_leaves_flushes_out_is_named() {
-        for option in ["nobarrier", "barrier=0", "fsync_mode=nobarrier"] {
-            let disk = disk("sda", "write back", false);
-            let target = target(Some(disk), &["discard", option]);
-            let evidence = stated(&target, Means::Sync, Some(0.0));
-            let reason = &evidence.degraded[0];
-            assert!(reason.contains(&format!("with {option}")), "{reason}");
-            let options = word(&evidence, "mount_options");
-            assert_eq!(options, Some(format!("discard,{option}").as_str()));
-            assert!(bears_on_durability(option));
-        }
-    }
-
-    #[test]
-    fn fua_explains_missing_flushes_of_dsync_writes_alone() {
-        let target = target(Some(disk("nvme0n1", "write back", true)), &[]);
-        let dsync = stated(&target, Means::Dsync, Some(0.0));
-        assert_eq!(word(&dsync, "flush"), Some(FUA));
-        assert_eq!(dsync.degraded, [""; 0]);
-        let sync = stated(&target, Means::Sync, Some(0.0));
-        assert_eq!(sync.degraded.len(), 1, "fdatasync always flushes");
-        let device = Target { filesystem: None, ..target };
-        let dsync = stated(&device, Means::Dsync, Some(0.0));
-        assert_eq!(word(&dsync, "flush"), Some("missing"));
-        assert_eq!(dsync.degraded.len(), 1, "so does a device itself");
-    }
-
-    #[test]
-    fn without_a_volatile_cache_no_flush_is_needed() {
-        let target = target(Some(disk("sda", "write through", false)), &[]);
-        let evidence = stated(&target, Means::Sync, Some(0.0));
-        let flush = word(&evidence, "flush");
-        assert_eq!(flush, Some("not needed: write through"));
-        assert_eq!(evidence.degraded, [""; 0]);
-    }
-
-    #[test]
-    fn what_cannot_be_seen_is_unknown_and_accuses_nobody() {
-        let uncounted = target(Some(disk("sda", "write back", false)), &[]);
-        for target in [target(None, &[]), uncounted] {
-            let evidence = stated(&target, Means::Sync, None);
-            assert_eq!(word(&evidence, "flush"), Some("unknown"));
-            assert_eq!(evidence.degraded, [""; 0]);
-        }
-    }
-
-    #[test]
-    fn memory_and_files_of_unknown_whereabouts_keep_nothing() {
-        let zram = device("zram0", "zram", Vec::new());
-        let evidence =
-            stated(&target(Some(zram), &[]), Means::Sync, Some(2_000.0));
-        assert!(evidence.degraded[0].contains("in memory"));
-        let on_tmpfs = device("loop0", "loop", Vec::new());
-        let evidence =
-            stated(&target(Some(on_tmpfs), &[]), Means::Sync, Some(2_000.0));
-        assert!(evidence.degraded[0].contains("the file behind loop0"));
-    }
-
-    #[test]
-    fn bytes_that_never_reached_the_device_show() {
-        let target = target(Some(disk("sda", "write back", false)), &[]);
-        let case = Case {
-            target: &target,
-            direct: false,
-            writers: 1.0,
-            writes: 1_000.0,
-            bytes: 4_096_000.0,
-            means: Means::Sync,
-            seen: Seen {
-                flushes: Some(1_000.0),
-                bytes_written: Some(409_600.0),
-                ..Seen::default()
-            },
-            medium: medium(&target),
-        };
-        let mut evidence = Evidence::default();
-        case.state(&mut evidence);
-        assert!(evidence.degraded[0].contains("only 10 %"));
-    }
-}
+mod tests;

@@ -9,9 +9,12 @@ const READ: u8 = 0x02;
 const DATASET_MANAGEMENT: u8 = 0x09;
 /// In cdw11 of dataset management: the ranges hold nothing of value.
 const DEALLOCATE: u32 = 1 << 2;
-/// Admin command set: get log page, identify.
+/// Admin command set: get log page, identify, get features.
 const GET_LOG_PAGE: u8 = 0x02;
 const IDENTIFY: u8 = 0x06;
+const GET_FEATURES: u8 = 0x0a;
+/// The feature "Volatile Write Cache", whose lowest bit says that it is on.
+const WRITE_CACHE: u32 = 0x06;
 /// In place of a namespace's id: the whole controller.
 const ALL_NAMESPACES: u32 = u32::MAX;
 
@@ -172,7 +175,17 @@ pub fn namespace_id(node: &File) -> io::Result<u32> {
 /// # Errors
 /// What ioctl(2) said, or the command's status.
 pub fn identify(node: &File, namespace: u32, what: u8) -> io::Result<Vec<u8>> {
-    admin(node, IDENTIFY, namespace, u32::from(what), 4_096)
+    Ok(admin(node, IDENTIFY, namespace, u32::from(what), 4_096)?.0)
+}
+
+/// Asks the controller behind an open node whether its volatile write cache is
+/// on.
+///
+/// # Errors
+/// As `log_page`; a drive without such a cache has no such feature.
+pub fn write_cache_is_on(node: &File) -> io::Result<bool> {
+    let (_, value) = admin(node, GET_FEATURES, 0, WRITE_CACHE, 0)?;
+    Ok(value & 1 != 0)
 }
 
 /// Asks the controller behind an open node for the beginning of a log page.
@@ -183,16 +196,17 @@ pub fn log_page(node: &File, page: u8, bytes: u32) -> io::Result<Vec<u8>> {
     // The number of 32-bit words, counted from 0, stands in the upper half.
     let words = bytes / 4 - 1;
     let what = u32::from(page) | words << 16;
-    admin(node, GET_LOG_PAGE, ALL_NAMESPACES, what, bytes)
+    Ok(admin(node, GET_LOG_PAGE, ALL_NAMESPACES, what, bytes)?.0)
 }
 
+/// The data that comes back, and the first word of the completion.
 fn admin(
     node: &File,
     opcode: u8,
     namespace: u32,
     cdw10: u32,
     bytes: u32,
-) -> io::Result<Vec<u8>> {
+) -> io::Result<(Vec<u8>, u32)> {
     let mut data = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
     let mut command = Command {
         opcode,
@@ -210,7 +224,7 @@ fn admin(
         libc::ioctl(node.as_raw_fd(), IOCTL_ADMIN_CMD, &raw mut command)
     };
     match status {
-        0 => Ok(data),
+        0 => Ok((data, command.result)),
         status if status > 0 => Err(io::Error::other(super::status::text(
             u16::try_from(status).unwrap_or(u16::MAX),
         ))),

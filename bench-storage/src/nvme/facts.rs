@@ -18,6 +18,9 @@ pub struct Facts {
     pub device: String,
     /// What the controller can do.
     pub controller: Option<Controller>,
+    /// Whether its volatile write cache is on. `None` where it has none, or
+    /// does not tell.
+    pub write_cache_on: Option<bool>,
     /// How the namespace is formatted.
     pub namespace: Option<Layout>,
     /// Temperature and wear, when they were read.
@@ -60,7 +63,29 @@ pub fn of(root: &Root, device: &BlockDevice) -> Facts {
         command::log_page(&node, health::PAGE, health::BYTES),
     )
     .and_then(|data| health::parse(&data));
+    if facts.has_volatile_cache() {
+        match command::write_cache_is_on(&node) {
+            Ok(is_on) => facts.write_cache_on = Some(is_on),
+            Err(error) => {
+                let reason = explain(&path, &error).reason;
+                facts.lacks.push(format!("write cache: {reason}"));
+            }
+        }
+    }
     facts
+}
+
+impl Facts {
+    fn has_volatile_cache(&self) -> bool {
+        let controller = self.controller.as_ref();
+        controller.is_some_and(|c| c.volatile_write_cache)
+    }
+
+    /// Whether the drive says that it loses writes that were not flushed: it
+    /// has such a cache and does not say that it is off.
+    pub fn forgets(&self) -> bool {
+        self.has_volatile_cache() && self.write_cache_on != Some(false)
+    }
 }
 
 /// Its state alone, for whoever judges it.
@@ -84,4 +109,29 @@ pub fn deallocated(root: &Root, device: &BlockDevice) -> Deallocated {
         command::identify(&node, id, identify::NAMESPACE).ok()
     });
     identify::deallocated(&asked.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drive_forgets_with_a_volatile_cache_that_is_not_off() {
+        let facts = |volatile_write_cache, write_cache_on| Facts {
+            controller: Some(Controller {
+                version: "1.4.0".to_owned(),
+                volatile_write_cache,
+                deallocates: true,
+                warning_temperature_c: None,
+                critical_temperature_c: None,
+            }),
+            write_cache_on,
+            ..Facts::default()
+        };
+        assert!(facts(true, Some(true)).forgets());
+        assert!(facts(true, None).forgets());
+        assert!(!facts(true, Some(false)).forgets());
+        assert!(!facts(false, None).forgets());
+        assert!(!Facts::default().forgets(), "nobody could ask it");
+    }
 }

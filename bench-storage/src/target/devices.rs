@@ -45,7 +45,7 @@ fn about(device: &BlockDevice) -> String {
         BlockKind::Zram => "compressed memory",
         BlockKind::Memory => "memory",
         BlockKind::Null => "null device",
-        BlockKind::Network => "network block device",
+        BlockKind::Network => "device of another machine or of a program",
         BlockKind::Other => "block device",
     };
     let mut words = vec![kind.to_owned()];

@@ -115,7 +115,9 @@ impl Drive {
         let bytes = span(self.written.bytes, bytes);
         let mut held =
             self.held(root, bytes, Contents::Seeded(self.contents))?;
-        held.target.writable = Some(Writable::default());
+        let forgetful_drives = held.facts.forgetful_drives();
+        held.target.writable =
+            Some(Writable { forgetful_drives, ..Writable::default() });
         Ok(held)
     }
 

@@ -51,3 +51,12 @@ pub(super) fn of(
             .collect(),
     }
 }
+
+impl Facts {
+    /// Names of the drives at the bottom that say of themselves that they lose
+    /// what was not flushed.
+    pub(super) fn forgetful_drives(&self) -> Vec<String> {
+        let drives = self.nvme.iter().filter(|drive| drive.forgets());
+        drives.map(|drive| drive.device.clone()).collect()
+    }
+}

@@ -141,6 +141,10 @@ pub enum Contents {
 pub struct Writable {
     /// Options of the file system that bear on durability.
     pub mount_options: Vec<String>,
+    /// NVMe drives below that say of themselves that they lose what was not
+    /// flushed, whatever the kernel was told of them.
+    #[serde(default)]
+    pub forgetful_drives: Vec<String>,
 }
 
 /// How a target is opened.

@@ -77,7 +77,8 @@ pub(super) fn prepare(
     let contents = Contents::Seeded(contents);
     let mut held =
         hold(root, file, written.bytes, contents, place, Some(written))?;
-    held.target.writable = Some(Writable { mount_options });
+    let forgetful_drives = held.facts.forgetful_drives();
+    held.target.writable = Some(Writable { mount_options, forgetful_drives });
     Ok(held)
 }
 

@@ -92,7 +92,7 @@ fn passed_through(trial: &Trial) -> Result<Outcome, TrialError> {
     })?;
     let op_bytes = sink.load().op_bytes;
     passed.judge(&mut outcome, &namespace, Way::Write, op_bytes);
-    durability::state_passed_through(&mut outcome, &sink);
+    durability::judge_passed_through(&mut outcome, &sink);
     path::judge_io_wq(&mut outcome);
     interrupts.judge(&mut outcome, setup);
     Ok(outcome)

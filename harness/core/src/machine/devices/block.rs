@@ -52,7 +52,8 @@ pub enum BlockKind {
     Memory,
     /// `null_blk`, the kernel's device without a medium.
     Null,
-    /// Another machine's device (`nbd`, `rbd`).
+    /// Another machine's device, or that of a program in user space (`nbd`,
+    /// `rbd`, `ublk`).
     Network,
     /// None of these.
     Other,
@@ -334,7 +335,7 @@ fn bus_path(root: &Root, real: &Path) -> PathBuf {
 }
 
 fn kind_of(name: &str, real: &Path) -> BlockKind {
-    const PREFIXES: [(&str, BlockKind); 14] = [
+    const PREFIXES: [(&str, BlockKind); 15] = [
         ("nvme", BlockKind::Nvme),
         ("vd", BlockKind::Virtio),
         ("sd", BlockKind::Scsi),
@@ -349,6 +350,7 @@ fn kind_of(name: &str, real: &Path) -> BlockKind {
         ("nullb", BlockKind::Null),
         ("nbd", BlockKind::Network),
         ("rbd", BlockKind::Network),
+        ("ublkb", BlockKind::Network),
     ];
     let by_name = PREFIXES
         .iter()
