@@ -355,7 +355,12 @@ pub fn state_fsync(outcome: &mut Outcome) {
 /// States whether the SQPOLL thread shares a core with the thread that it
 /// polls for: two hardware threads slow each other down.
 pub fn state_poller_core(outcome: &mut Outcome, root: &Root, cpus: &[Cpu]) {
-    let word = match (cpus, Topology::read(root)) {
+    outcome.evidence.prove("sqpoll_core", poller_core(root, cpus));
+}
+
+/// Of a trial on these CPUs: the issuer's first, then the poller's.
+fn poller_core(root: &Root, cpus: &[Cpu]) -> &'static str {
+    match (cpus, Topology::read(root)) {
         ([_], _) => "the issuer's CPU",
         ([issuer, poller, ..], Ok(topology)) => {
             match topology.siblings(*issuer).contains(*poller) {
@@ -364,8 +369,7 @@ pub fn state_poller_core(outcome: &mut Outcome, root: &Root, cpus: &[Cpu]) {
             }
         }
         _ => "unknown",
-    };
-    outcome.evidence.prove("sqpoll_core", word);
+    }
 }
 
 /// States whether the SQPOLL thread was awake throughout.
@@ -413,5 +417,42 @@ mod tests {
         assert_eq!(word(true, 0), "no");
         assert_eq!(word(true, 2), "2 threads");
         assert_eq!(word(false, 2), "2 threads");
+    }
+
+    #[test]
+    fn a_poller_has_its_own_core_or_shares_one_as_sysfs_says() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        let file = |path: &str, text: &str| {
+            let path = tree.path().join("sys/devices/system/cpu").join(path);
+            let parent = path.parent().expect("a directory");
+            std::fs::create_dir_all(parent).expect("directories");
+            std::fs::write(path, text).expect("write");
+        };
+        // Two cores of two threads each, as most Intel machines number them.
+        file("online", "0-3\n");
+        for (cpu, core, siblings) in
+            [(0, 0, "0,2"), (1, 1, "1,3"), (2, 0, "0,2"), (3, 1, "1,3")]
+        {
+            let topology = format!("cpu{cpu}/topology");
+            file(&format!("{topology}/physical_package_id"), "0\n");
+            file(&format!("{topology}/core_id"), &format!("{core}\n"));
+            for name in ["thread_siblings_list", "core_cpus_list"] {
+                file(&format!("{topology}/{name}"), &format!("{siblings}\n"));
+            }
+        }
+        let root = Root::at(tree.path());
+        for (cpus, word) in [
+            (&[Cpu(0), Cpu(1)][..], "its own"),
+            (&[Cpu(3), Cpu(0), Cpu(1)], "its own"),
+            (&[Cpu(0), Cpu(2)], "the issuer's (SMT)"),
+            (&[Cpu(3), Cpu(1)], "the issuer's (SMT)"),
+            (&[Cpu(1)], "the issuer's CPU"),
+        ] {
+            assert_eq!(poller_core(&root, cpus), word, "{cpus:?}");
+        }
+        let nothing = Root::at("/nonexistent");
+        let two = [Cpu(0), Cpu(1)];
+        assert_eq!(poller_core(&nothing, &two), "unknown");
+        assert_eq!(poller_core(&nothing, &two[..1]), "the issuer's CPU");
     }
 }

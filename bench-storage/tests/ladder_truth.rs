@@ -17,7 +17,10 @@ use std::{
 };
 
 use bench_storage::{
-    engine::blocking::{BlockingReads, ReadCall},
+    engine::{
+        blocking::{BlockingReads, ReadCall},
+        ring::Setup,
+    },
     load::Load,
     path,
     source::Source,
@@ -183,8 +186,11 @@ fn hipri_without_poll_queues_is_skipped_and_if_run_called_ignored() {
     let request = ProbeRequest::new(&experiment.params, &cpus, &prepared);
     match (hipri.probe)(&request) {
         Availability::Unavailable { reason, remedy } => {
-            let words = "io_poll is 0";
-            assert!(kernel_ignores_hipri() || reason.contains(words));
+            let words = match kernel_ignores_hipri() {
+                true => "since Linux 5.19 the kernel ignores RWF_HIPRI",
+                false => "io_poll is 0",
+            };
+            assert!(reason.contains(words), "{reason}");
             assert!(!remedy.is_empty());
         }
         other => panic!("there are no poll queues: {other:?}"),
@@ -205,6 +211,43 @@ fn hipri_without_poll_queues_is_skipped_and_if_run_called_ignored() {
         .find(|outcome| proof(outcome, "sleeps_per_op") != Some("unknown"));
     let outcome = seen.expect("a trial that was looked at");
     assert_eq!(proof(&outcome, "polled"), Some("ignored"));
+}
+
+#[test]
+fn polled_rings_are_skipped_where_the_device_has_no_poll_queues() {
+    let Some(directory) = real_directory() else { return };
+    let path = foreign_file(directory.path());
+    let mut target = unchecked(&path, Access::Direct, Contents::Foreign);
+    let cpus = cpus(1);
+    for (kind, remedy_of) in [
+        ("nvme", "nvme.poll_queues=2"),
+        ("virtio", "virtio_blk.poll_queues=2"),
+        ("scsi", "a device that can be polled"),
+    ] {
+        let device = serde_json::json!({
+            "name": "fixture9", "kind": kind, "built_on": [], "io_poll": false,
+        });
+        target.device = serde_json::from_value(device).expect("a device");
+        let prepared = serde_json::to_value(&target).expect("json");
+        let ladder = ladder(32);
+        let request = ProbeRequest::new(&ladder.params, &cpus, &prepared);
+        for (id, setup) in
+            [("uring-iopoll", Setup::Polled), ("uring-hybrid", Setup::Hybrid)]
+        {
+            if let Err(error) = setup.build(2) {
+                skip(&format!("{id}: no such ring: {error}"));
+                continue;
+            }
+            let Availability::Unavailable { reason, remedy } =
+                (variant(&ladder, id).probe)(&request)
+            else {
+                panic!("{id}: there are no poll queues");
+            };
+            let words = "/sys/block/fixture9/queue/io_poll is 0";
+            assert!(reason.contains(words), "{id}: {reason}");
+            assert!(remedy.contains(remedy_of), "{id}: {remedy}");
+        }
+    }
 }
 
 #[test]

@@ -29,9 +29,9 @@ use harness::{
     suite::{Experiment, Session, Variant},
 };
 use support::{
-    TARGET_BYTES, alone, available, counts_storage_reads, cpus, created,
-    experiment, foreign_file, measured, proof, real_directory, request, run_on,
-    run_seen, skip, target_of, trial, unchecked, variant,
+    TARGET_BYTES, alone, available, costs_kernel_threads, counts_storage_reads,
+    cpus, created, experiment, foreign_file, measured, proof, real_directory,
+    request, run_on, run_seen, skip, target_of, trial, unchecked, variant,
 };
 
 /// Long beside the time that a look may be late on a busy machine.
@@ -271,13 +271,14 @@ fn reads_of_a_file_in_memory_show_the_hand_over_to_workers() {
         });
         shown |= workers;
         let outcome = outcome.expect("it runs");
-        (outcome.signals.io_wq_cpu_ns > 0).then_some(outcome)
+        costs_kernel_threads(&outcome).then_some(outcome)
     });
     let Some(outcome) = seen else {
         assert!(!shown, "workers showed in /proc, and no trial saw them");
         skip("this kernel reads tmpfs without io-wq");
         return;
     };
+    assert!(outcome.signals.io_wq_cpu_ns > 0);
     let reasons = outcome.evidence.degraded.join("; ");
     assert!(reasons.contains("io-wq worker threads"), "{reasons}");
     assert!(reasons.contains("% of the CPU time"), "{reasons}");

@@ -29,8 +29,8 @@ use harness::{
     suite::Variant,
 };
 use support::{
-    alone, available, cpus, created, experiment, patiently, proof,
-    real_directory, run_on, skip, target_of, trial, variant,
+    alone, available, costs_kernel_threads, cpus, created, experiment,
+    patiently, proof, real_directory, run_on, skip, target_of, trial, variant,
 };
 
 /// Long beside the time that a look may be late on a busy machine.
@@ -107,6 +107,36 @@ fn a_poller_that_fell_asleep_degrades_its_row() {
     assert!(reasons.contains("the SQPOLL thread ran"), "{reasons}");
     let wakeups = proof(&outcome, "sqpoll_wakeups").expect("counted");
     assert_ne!(wakeups, "0", "{reasons}");
+}
+
+/// More than the one thread of the load, and looking at the machine, can take
+/// by themselves: the rest is the poller's.
+const BEYOND_ONE_CPU: f64 = 1.1;
+
+#[test]
+fn what_a_poller_burns_is_in_the_cost() {
+    let _alone = alone();
+    let Some(sqpoll) = sqpoll() else { return };
+    let [_, _] = cpus(2)[..] else {
+        skip("one CPU: the poller shares it with the issuer");
+        return;
+    };
+    let Some(directory) = real_directory() else { return };
+    let session = created(directory.path());
+    let target = target_of(session.as_ref());
+    let params = experiment(READS).params;
+    let mut ran = false;
+    let burnt_two = (0..5).any(|_| {
+        let outcome = run_on(&sqpoll, &params, &target, WINDOW_MS);
+        let outcome = outcome.expect("it runs");
+        ran |= costs_kernel_threads(&outcome);
+        let cpus = outcome.cost.cpu_ns as f64 / outcome.window_ns as f64;
+        ran && cpus > BEYOND_ONE_CPU
+    });
+    assert!(ran, "a poller ran, and its time was in no trial's cost");
+    if !burnt_two {
+        skip("two CPUs were never free: what both took is less than one");
+    }
 }
 
 /// Keeps a CPU busy with so many threads while `f` runs.

@@ -22,6 +22,7 @@ use harness::{
     machine::{Cpu, CpuSet, IrqAccounting, Root, allowed_cpus, filesystem_of},
     measure::{
         clock::Clock,
+        cost::scale_to_window,
         trial::{Outcome, Trial, TrialError, TrialSpec},
     },
     suite::{
@@ -261,6 +262,20 @@ pub fn run_seen(
     }
     skip(&format!("{}: too busy here to get ready", variant.id));
     None
+}
+
+/// Whether the kernel's io_uring threads ran in the window and are in what the
+/// trial cost. That all of what was seen of them is in it holds of every trial.
+/// The whole need not hold them on a busy machine, where they may run between
+/// one look at them and the other one.
+pub fn costs_kernel_threads(outcome: &Outcome) -> bool {
+    let Outcome { cost, signals, .. } = outcome;
+    let ran_ns = signals.io_wq_cpu_ns + signals.sqpoll_cpu_ns;
+    assert_eq!(
+        cost.kernel_threads_ns,
+        scale_to_window(ran_ns, signals.seen_ns, outcome.window_ns)
+    );
+    cost.kernel_threads_ns > 0 && cost.cpu_ns >= cost.kernel_threads_ns
 }
 
 /// Whether the kernel counts what storage reads for a process, whatever a trial

@@ -329,4 +329,42 @@ mod tests {
             assert!((binned / value as f64 - 1.0).abs() < 0.01, "{value}");
         }
     }
+
+    /// Latencies from 100 ns to 100 ms, each decade as likely as the others:
+    /// xorshift64*, with a fixed seed.
+    fn latencies(count: usize) -> Vec<u64> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        };
+        (0..count)
+            .map(|_| {
+                let decade =
+                    10_u64.pow(2 + u32::try_from(next() % 6).unwrap_or(0));
+                decade + next() % (9 * decade)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn quantiles_of_a_sample_are_within_one_percent_of_the_exact_ones() {
+        let mut sample = latencies(100_000);
+        let mut histogram = new_histogram();
+        sample.iter().for_each(|ns| histogram.saturating_record(*ns));
+        sample.sort_unstable();
+        let (least, most) = (sample[0], sample[sample.len() - 1]);
+        assert!(least < 1_000 && most > 50_000_000, "{least} to {most}");
+        for (per_mille, q) in
+            [(500, 0.5), (900, 0.9), (990, 0.99), (999, 0.999)]
+        {
+            // The least value that such a share of all does not exceed.
+            let exact = sample[sample.len() * per_mille / 1_000 - 1];
+            let binned = quantile(&histogram, q).expect("enough beyond it");
+            let ratio = binned as f64 / exact as f64;
+            assert!((ratio - 1.0).abs() < 0.01, "{q}: {binned} for {exact}");
+        }
+    }
 }
