@@ -5,7 +5,7 @@
 //! transfer cut short or left out shows. What is checked and how often is the
 //! same for every variant, so that it moves no comparison.
 
-use std::{fs::File, os::unix::fs::FileExt};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use harness::{machine::Buffer, measure::trial::TrialError};
 
@@ -275,10 +275,12 @@ impl Samples {
         for sample in &self.kept {
             file.read_exact_at(&mut buffer, sample.offset).map_err(
                 |error| {
-                    // A short read has no error number: 0, as everywhere.
-                    let errno = error.raw_os_error().unwrap_or(0);
-                    let bytes = op_bytes as u64;
-                    TrialError::op("pread", errno, sample.offset, bytes)
+                    unreadable(
+                        "pread at the end",
+                        &error,
+                        sample.offset,
+                        op_bytes,
+                    )
                 },
             )?;
             let now = checksum(&buffer);
@@ -294,6 +296,23 @@ impl Samples {
         }
         Ok(())
     }
+}
+
+/// Why what was there cannot be read whole once more. Where the rest is missing
+/// there is no error number: 0, as everywhere.
+#[cold]
+pub fn unreadable(
+    what: &str,
+    error: &io::Error,
+    offset: u64,
+    bytes: usize,
+) -> TrialError {
+    let short = match error.kind() {
+        io::ErrorKind::UnexpectedEof => " (short)",
+        _ => "",
+    };
+    let errno = error.raw_os_error().unwrap_or(0);
+    TrialError::op(&format!("{what}{short}"), errno, offset, bytes as u64)
 }
 
 #[cfg(test)]
@@ -380,5 +399,15 @@ mod tests {
         file.set_len(100).expect("truncate");
         let error = checker.finish(&file, BLOCK_BYTES).expect_err("short");
         assert!(matches!(error, TrialError::Op { offset: 4096, .. }));
+    }
+
+    #[test]
+    fn what_is_missing_when_it_is_read_again_is_told_as_short() {
+        let told = |error| unreadable("pread", &error, 8192, 4096).to_string();
+        let missing = told(io::ErrorKind::UnexpectedEof.into());
+        assert_eq!(missing, "pread (short) of 4096 bytes at offset 8192");
+        let failed = told(io::Error::from_raw_os_error(libc::EIO));
+        assert!(failed.starts_with("pread of 4096 bytes at offset 8192: "));
+        assert!(failed.ends_with("(errno 5)"), "{failed}");
     }
 }

@@ -14,7 +14,7 @@ use super::{
     ground::{BATCH_BYTES, Ground},
     remains::Remains,
 };
-use crate::{contents::BLOCK_BYTES, written::Writes};
+use crate::{checker::unreadable, contents::BLOCK_BYTES, written::Writes};
 
 /// One batch in so many is looked at as soon as it was dropped; all of them
 /// when the trial ends.
@@ -218,7 +218,7 @@ impl Looker {
             return Ok(());
         };
         check.read_exact_at(found, offset).map_err(|error| {
-            failed("pread of what was dropped", &error, offset)
+            unreadable("pread of what was dropped", &error, offset, found.len())
         })?;
         seen.look(plot, place, found)
     }

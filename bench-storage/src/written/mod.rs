@@ -19,13 +19,13 @@
 //! last write to each place is known for sure, whatever the order in which the
 //! device did them.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, os::unix::fs::FileExt};
 
 use harness::{machine::Buffer, measure::trial::TrialError};
 
 use crate::{
     addresses::Addresses,
-    checker::FULL_CHECK_EVERY,
+    checker::{FULL_CHECK_EVERY, unreadable},
     contents::{BLOCK_BYTES, SECTOR_BYTES},
     random::Random,
 };
@@ -362,8 +362,14 @@ impl Writes {
                 let span = usize::try_from(span).unwrap_or(chunk_bytes);
                 let chunk = &mut chunk[..span];
                 let offset = self.offset_of(first);
-                file.read_exact_at(chunk, offset)
-                    .map_err(|error| unreadable(&error, offset, span))?;
+                file.read_exact_at(chunk, offset).map_err(|error| {
+                    unreadable(
+                        "pread of what was written",
+                        &error,
+                        offset,
+                        span,
+                    )
+                })?;
                 for place in (first..=last).filter(is_written) {
                     let at = usize::try_from((place - first) * stride)
                         .unwrap_or(usize::MAX);
@@ -433,12 +439,6 @@ fn describe(unit: &[u8]) -> String {
         word(unit, 3),
         word(unit, (unit.len() / 8).saturating_sub(1)),
     )
-}
-
-fn unreadable(error: &io::Error, offset: u64, bytes: usize) -> TrialError {
-    // A short read has no error number: 0, as everywhere.
-    let errno = error.raw_os_error().unwrap_or(0);
-    TrialError::op("pread of what was written", errno, offset, bytes as u64)
 }
 
 #[cfg(test)]

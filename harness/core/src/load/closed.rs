@@ -95,6 +95,9 @@ struct Gate {
     observed: AtomicBool,
     /// A thread has failed, so that nothing is worth waiting for.
     failed: AtomicBool,
+    /// What went wrong, in the order of time: what comes of a failure, as when
+    /// a thread ends early and finds its device gone, comes after it.
+    failures: Mutex<Vec<TrialError>>,
 }
 
 #[derive(Clone, Copy)]
@@ -113,7 +116,25 @@ impl Gate {
             past_end: AtomicUsize::new(0),
             observed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            failures: Mutex::default(),
         }
+    }
+
+    fn tell(&self, error: TrialError) {
+        let mut failures =
+            self.failures.lock().unwrap_or_else(|e| e.into_inner());
+        failures.push(error);
+    }
+
+    /// Of all failures wrong data, which outweighs whatever went wrong beside
+    /// it; else the first.
+    fn failure(&self) -> Option<TrialError> {
+        let mut failures =
+            self.failures.lock().unwrap_or_else(|e| e.into_inner());
+        let wrong =
+            failures.iter().position(|e| matches!(e, TrialError::Wrong(_)));
+        let chosen = wrong.unwrap_or(0);
+        (chosen < failures.len()).then(|| failures.swap_remove(chosen))
     }
 
     /// Ends the trial at once: the other threads' loops and the observer's
@@ -199,7 +220,7 @@ struct ThreadResult {
 /// after it was pinned.
 ///
 /// # Errors
-/// Wrong data, if a thread saw any; else the first thread's failure.
+/// Wrong data, if a thread saw any; else what failed first.
 pub fn run<W, F>(
     trial: &Trial,
     shape: Shape,
@@ -248,21 +269,17 @@ where
             None
         };
         let mut results = Vec::with_capacity(shape.threads);
-        let mut failures = Vec::new();
         for handle in handles {
             match handle.join() {
                 Ok(Ok(Some(result))) => results.push(result),
-                // Abandoned because another thread failed.
+                // It told why, or ended because another one had failed.
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => failures.push(error),
-                Err(_) => failures.push(TrialError::setup("a thread panicked")),
+                Ok(Err(error)) => gate.tell(error),
+                Err(_) => gate.tell(TrialError::setup("a thread panicked")),
             }
         }
-        // Wrong data outweighs whatever went wrong beside it.
-        let wrong =
-            failures.iter().position(|e| matches!(e, TrialError::Wrong(_)));
-        if !failures.is_empty() {
-            return Err(failures.swap_remove(wrong.unwrap_or(0)));
+        if let Some(error) = gate.failure() {
+            return Err(error);
         }
         let (schedule, cost, signals) = observed.ok_or_else(|| {
             TrialError::setup("threads ended before they were ready")
@@ -310,7 +327,12 @@ fn run_thread<W: Work>(
     let Some(schedule) = gate.wait() else { return Ok(None) };
     recorder.begin(schedule);
     let mut passage = Passage { gate, passed: false };
-    drive(&mut work, &mut recorder, shape.threads, &mut passage)?;
+    let driven = drive(&mut work, &mut recorder, shape.threads, &mut passage);
+    if let Err(error) = driven {
+        // First this, and then the end of the others' loops with the passage.
+        gate.tell(error);
+        return Ok(None);
+    }
     drop(passage);
     check_place(place)?;
     let evidence = work.finish()?;
@@ -445,4 +467,80 @@ fn merge(
         trial, shape, schedule, slices, thread_ops, latencies, apart,
         shared_ns, evidence, cost, signals,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{machine::allowed_cpus, suite::Params, testing::trial};
+
+    /// One thread's device goes; the others end, and find it gone when they
+    /// look at it once more.
+    struct Gone<'a> {
+        thread: usize,
+        is_wrong: bool,
+        /// The others that run.
+        running: &'a AtomicUsize,
+        runs: bool,
+    }
+
+    const THREADS: usize = 3;
+
+    impl Work for Gone<'_> {
+        fn round(&mut self, recorder: &mut Recorder) -> Result<(), TrialError> {
+            if self.thread == 1 {
+                while self.running.load(Ordering::Relaxed) < THREADS - 1 {
+                    thread::yield_now();
+                }
+                return Err(TrialError::op("pread", libc::EIO, 8192, 4096));
+            }
+            if !std::mem::replace(&mut self.runs, true) {
+                self.running.fetch_add(1, Ordering::Relaxed);
+            }
+            let now_ns = recorder.stamp_ns();
+            recorder.complete(1, now_ns);
+            Ok(())
+        }
+
+        fn finish(self) -> Result<Evidence, TrialError> {
+            Err(match self.is_wrong {
+                true => TrialError::Wrong("made up".to_owned()),
+                false => TrialError::op("a look (short)", 0, 0, 4096),
+            })
+        }
+    }
+
+    fn told(is_wrong: bool) -> TrialError {
+        let allowed = allowed_cpus().expect("sched_getaffinity");
+        let cpus: Vec<Cpu> = allowed.iter().take(1).collect();
+        let trial = trial("test/gone", Params::new(), "gone", &cpus);
+        let shape = Shape {
+            threads: THREADS,
+            depth: 1,
+            batch: 1,
+            op_bytes: 4096,
+            sampled_every: 1,
+        };
+        let running = AtomicUsize::new(0);
+        run(&trial, shape, |place| {
+            let thread = place.thread;
+            Ok(Gone { thread, is_wrong, running: &running, runs: false })
+        })
+        .map(drop)
+        .expect_err("a thread fails")
+    }
+
+    #[test]
+    fn what_failed_first_is_told_and_not_what_came_of_it() {
+        let error = told(false);
+        assert!(
+            matches!(error, TrialError::Op { errno: libc::EIO, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn wrong_data_outweighs_what_failed_before() {
+        assert!(matches!(told(true), TrialError::Wrong(_)));
+    }
 }
