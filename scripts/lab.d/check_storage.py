@@ -334,6 +334,36 @@ def health_is_read(bench):
     must(other == "pass", f"not planted: {other}")
 
 
+def cache_told_otherwise(bench):
+    """Where the kernel was told that a drive keeps what it was given, and the
+    drive says that its cache forgets, no write is called durable."""
+    device = node(bench, "disk1")
+    word = judged(bench, device)["allow_destroy"]
+    cache = f"/sys/block/{device[5:]}/queue/write_cache"
+    variant = "pwrite-fdatasync"
+
+    def look(window):
+        rows = bench.run(*short(window), "--target", device, "--allow-destroy",
+                         word, f"storage/durable-write-4k/{variant}", "depth=1")
+        run = json.loads((rows.directory / "run.json").read_text())
+        drive, = run["targets"][0]["facts"]["written"]["nvme"]
+        must(drive["write_cache_on"] is True, str(drive))
+        for row in rows.of(variant):
+            if row["status"] == "invalid":
+                raise TooBusy(told(row))
+            must(row["status"] == "degraded"
+                 and path(row)["flush"] == "missing"
+                 and "has a volatile cache that is on" in row["reasons"],
+                 told(row))
+
+    must(bench.machine.ask(f"cat {cache}") == "write back", cache)
+    bench.machine.ask(f"echo write through >{cache}")
+    try:
+        patiently(look)
+    finally:
+        bench.machine.ask(f"echo write back >{cache}")
+
+
 def drives_are_compared(bench):
     """A comparison of two drives begins with how they differ, health included."""
     known = {"device.model", "device.firmware", "device.pci.current_width",
