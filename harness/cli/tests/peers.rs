@@ -80,6 +80,7 @@ fn peers(directory: &Path, ours: &str, rows: &[&str]) -> Output {
         .arg(directory.join("table.csv"))
         // Nothing is read, and nothing is measured that others could disturb.
         .args(["--target", "/dev/null", "--most-foreign", "1000"])
+        .args(["--pause", "0"])
         .env("PATH", format!("{}:{path}", directory.display()))
         .output()
         .expect("python3")
